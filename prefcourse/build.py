@@ -47,7 +47,7 @@ def stub(source: str) -> str:
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
     for function in reversed(functions):  # from the end, so that line numbers stay true
         docstring_end = function.body[0].end_lineno
-        lines[docstring_end : function.end_lineno] = [f'    raise grading.NotWritten("{function.name}")']
+        lines[docstring_end : function.end_lineno] = [f'    raise selfcheck.NotWritten("{function.name}")']
     return "\n".join(lines)
 
 

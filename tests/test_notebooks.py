@@ -61,7 +61,7 @@ SCRIPT = '''# for the reader of the script
 1 + 1
 # %% [exercises]
 # %% setup
-from prefcourse import grading
+from prefcourse import selfcheck
 
 
 # %% answer-double
@@ -93,7 +93,7 @@ def test_one_script_gives_lesson_exercise_and_solution(chapter):
     assert [(cell.id, cell.source) for cell in lesson.cells] == [("hello", "# Hello\n\nText."), ("sum", "1 + 1")]
     stub, whole = exercise.cells[1].source, solution.cells[1].source
     assert stub.splitlines()[:5] == whole.splitlines()[:5]
-    assert stub.splitlines()[5:] == ['    raise grading.NotWritten("double")']
+    assert stub.splitlines()[5:] == ['    raise selfcheck.NotWritten("double")']
     assert "return result" in whole
 
 

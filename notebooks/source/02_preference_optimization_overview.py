@@ -733,7 +733,7 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 # Stuck? Open the hints one at a time. The solved notebook is in `solutions/`, under the same name.
 
 # %% setup
-from prefcourse import grading
+from prefcourse import selfcheck
 
 # %% [markdown] rate-question
 # ## 2.1 `agreement_rate`
@@ -778,7 +778,7 @@ def agreement_rate(labels_by_item: list[list[str]], drop_ties: bool = False) -> 
 
 
 # %% check-rate
-grading.check("2.1", agreement_rate)
+selfcheck.check("2.1", agreement_rate)
 
 # %% [markdown] unanimity-question
 # ## 2.2 `unanimity`
@@ -813,7 +813,7 @@ def unanimity(labels_by_item: list[list[str]]) -> tuple[float, float]:
 
 
 # %% check-unanimity
-grading.check("2.2", unanimity)
+selfcheck.check("2.2", unanimity)
 
 # %% [markdown] your-data
 # ## On real votes

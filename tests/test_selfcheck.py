@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from prefcourse import agreement, grading
+from prefcourse import agreement, selfcheck
 
 NAN = float("nan")
 
@@ -54,7 +54,7 @@ RIGHT = {
     "2.1": [rate_by_pairs, rate_by_counts, library_rate],
     "2.2": [unanimity_by_sets, unanimity_as_list, agreement.unanimity],
 }
-MISTAKES = [(n, sentence) for n, exercise in grading.EXERCISES.items() for sentence in exercise.mistakes]
+MISTAKES = [(n, sentence) for n, exercise in selfcheck.EXERCISES.items() for sentence in exercise.mistakes]
 
 
 def named(function):
@@ -66,15 +66,15 @@ def named(function):
 
 @pytest.mark.parametrize(("number", "answer"), [(n, f) for n, found in RIGHT.items() for f in found])
 def test_right_answers_pass_and_show_the_same_values(number, answer):
-    report = grading.check(number, answer)
+    report = selfcheck.check(number, answer)
     assert report.passed, report
-    reference = str(grading.check(number, named(grading.EXERCISES[number].right)))
+    reference = str(selfcheck.check(number, named(selfcheck.EXERCISES[number].right)))
     assert str(report).splitlines()[1:] == reference.splitlines()[1:]
 
 
 @pytest.mark.parametrize(("number", "sentence"), MISTAKES)
 def test_each_mistake_fails_and_gets_its_own_sentence(number, sentence):
-    report = grading.check(number, named(grading.EXERCISES[number].mistakes[sentence]))
+    report = selfcheck.check(number, named(selfcheck.EXERCISES[number].mistakes[sentence]))
     assert not report.passed
     assert str(report).splitlines()[-1] == f"Likeliest mistake: {sentence}"
     assert "First case that fails: answer([[" in str(report)
@@ -82,28 +82,28 @@ def test_each_mistake_fails_and_gets_its_own_sentence(number, sentence):
 
 def test_two_mistakes_at_once_get_the_sentence_of_one():
     def lazy(labels_by_item, drop_ties=False):  # neighbours only, and 0 for nothing
-        return grading.EXERCISES["2.1"].mistakes[
+        return selfcheck.EXERCISES["2.1"].mistakes[
             "you pair neighbours only. Of labels a, b, c also a and c are a pair."
         ](labels_by_item, drop_ties, none=0.0)
 
-    assert "neighbours" in str(grading.check("2.1", lazy))
+    assert "neighbours" in str(selfcheck.check("2.1", lazy))
 
 
-@pytest.mark.parametrize("number", grading.EXERCISES)
+@pytest.mark.parametrize("number", selfcheck.EXERCISES)
 def test_a_stub_is_told_that_it_is_not_written(number):
     def stub(labels_by_item, drop_ties=False):
-        raise grading.NotWritten("stub")
+        raise selfcheck.NotWritten("stub")
 
-    with pytest.raises(grading.NotWritten, match="stub is not written yet. Write its body") as caught:
-        grading.check(number, stub)
+    with pytest.raises(selfcheck.NotWritten, match="stub is not written yet. Write its body") as caught:
+        selfcheck.check(number, stub)
     assert caught.value._render_traceback_() == [f"NotWritten: {caught.value}"]
 
 
-@pytest.mark.parametrize("number", grading.EXERCISES)
+@pytest.mark.parametrize("number", selfcheck.EXERCISES)
 def test_crashes_and_nonsense_are_shown_not_raised(number):
-    crash = str(grading.check(number, named(lambda labels_by_item, drop_ties=False: 1 / 0)))
+    crash = str(selfcheck.check(number, named(lambda labels_by_item, drop_ties=False: 1 / 0)))
     assert "ZeroDivisionError (division by zero)" in crash and "none that is known here" in crash
-    assert "TypeError" in str(grading.check(number, named(lambda labels_by_item, drop_ties=False: None)))
+    assert "TypeError" in str(selfcheck.check(number, named(lambda labels_by_item, drop_ties=False: None)))
 
 
 def test_the_learners_function_cannot_spoil_the_cases():
@@ -112,4 +112,4 @@ def test_the_learners_function_cannot_spoil_the_cases():
         labels_by_item.clear()
         return value
 
-    assert grading.check("2.1", greedy).passed
+    assert selfcheck.check("2.1", greedy).passed

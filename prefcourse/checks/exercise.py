@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
+PUBLIC = "public"  # the seed of whoever has no secret one
+
+
 class NotWritten(NotImplementedError):
     """The function is still the stub that came with the exercise."""
 
@@ -23,6 +26,10 @@ class NotWritten(NotImplementedError):
         return [f"NotWritten: {self}"]
 
 
+class NotAvailable(RuntimeError):
+    """A function of the package that answers an exercise, called where that exercise is graded."""
+
+
 class Call(NamedTuple):
     """What a function is called with."""
 
@@ -31,7 +38,10 @@ class Call(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """Two numbers are equal if |a - b| <= absolute + relative * |b|; nan equals nan, inf equals inf."""
+    """Two numbers are equal if |a - b| <= absolute + relative * |b|; nan equals nan, inf equals inf.
+
+    Values are recorded with 8 digits, so `relative` below 2e-7 counts as 2e-7.
+    """
 
     relative: float = 0.0
     absolute: float = 1e-6
@@ -57,6 +67,11 @@ def directly(function: Callable, call: Call) -> Any:
     return function(*call.args, **call.settings)
 
 
+def and_inputs(function: Callable, call: Call) -> dict:
+    """The `apply` of an exercise that asks to leave the inputs alone: what they are afterwards counts, too."""
+    return {"returned": directly(function, call), "inputs afterwards": call.args}
+
+
 @dataclass(frozen=True)
 class Exercise:
     """A question: which function, worth what, tested on which cases."""
@@ -74,7 +89,7 @@ class Exercise:
     def chapter(self) -> int:
         return int(self.number.partition(".")[0])
 
-    def calls(self, seed: str | int = 0) -> list[Call]:
+    def calls(self, seed: str = PUBLIC) -> list[Call]:
         """The inputs of every case, from a generator of its own (seed, exercise, case)."""
         return [case.draw(random.Random(f"{seed}/{self.number}/{case.name}")) for case in self.cases]
 

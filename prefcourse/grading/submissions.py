@@ -91,7 +91,7 @@ def find(source: Path, chapters: Collection[str] = ()) -> list[Submission]:
 
 
 def _around(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """The folders that may lie around all learners: a zip inside the batch is one learner's, and so is what is in it."""
+    """The folders that may lie around all learners: a zip inside the batch is one learner's."""
     return tuple(itertools.takewhile(lambda part: not part.lower().endswith(".zip"), parts[:-1]))
 
 
@@ -131,7 +131,7 @@ def _system_learner(parts: tuple[str, ...]) -> Learner | None:
 def _plain_learner(entry: Entry, shared: int, chapters: Collection[str]) -> Learner:
     """The first folder below what all files share; else the file's name without the chapter's; else the last folder."""
     own, above = ([part for part in parts if part not in ROOMS] for parts in (entry.parts[shared:-1], entry.parts[:-1]))
-    stem = re.sub(r"\.(ipynb|zip|txt|json)\b|\s*\(\d+\)$", "", entry.parts[-1][:255], flags=re.IGNORECASE)
+    stem = re.sub(r"(\s*\(\d+\))?\.(ipynb|zip|txt|json)\b", "", entry.parts[-1][:255], flags=re.IGNORECASE)
     rest = functools.reduce(lambda name, chapter: name.replace(chapter, ""), sorted(chapters, key=len)[::-1], stem)
     name = next(filter(None, [*own[:1], rest.strip(" _-.()"), *above[-1:], stem]), "unknown")
     return Learner(f"plain {name}", re.sub(r"\.zip$", "", name, flags=re.IGNORECASE))

@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all, and copies that never overwrite. Knows paths, not what is in the files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Written aside and renamed: a reader, a crash or Ctrl-C finds the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(name, path.stat().st_mode if path.exists() else 0o644)  # mkstemp's own mode is private
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def keep_copy(path: Path, why: str) -> Path:
+    """A dated copy beside a file; an earlier copy is never overwritten."""
+    stamp, number = datetime.now().strftime("%Y-%m-%d-%H%M%S"), 1
+    while True:
+        copy = path.with_name(f"{path.stem}.{why}-{stamp}{f'-{number}' * (number > 1)}{path.suffix}")
+        try:
+            with open(copy, "xb") as file:
+                file.write(path.read_bytes())
+            return copy
+        except FileExistsError:
+            number += 1

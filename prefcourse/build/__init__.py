@@ -1,1 +1,1 @@
-"""The maintainer's side: one source per chapter becomes lesson, exercises and solutions. Knows cells, no mathematics."""
+"""The maintainer's side: from one script per chapter to lesson, exercises and solutions. Knows cells, no maths."""

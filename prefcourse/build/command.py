@@ -13,19 +13,15 @@ import nbformat
 from nbformat import NotebookNode
 
 from prefcourse.build.cells import SourceError, code_cells, digest
-from prefcourse.learner.files import write_whole
+from prefcourse.learner.files import names_beside, write_whole
 
 SOURCES = Path("notebooks/source")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "chapters", nargs="*", metavar="CHAPTER", help="beginning of a script's name, as 02; default all"
-    )
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="number, as 02; default all")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a notebook is stale")
-    parser.add_argument(
-        "--execute", action="store_true", help="run the solutions (of named chapters) again in any case"
-    )
+    parser.add_argument("--execute", action="store_true", help="run all notebooks again, also unchanged ones")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -62,7 +58,7 @@ def build(root: Path, chosen: list[Path], *, only_check: bool = False, again: bo
     from prefcourse.build.script import notebooks  # jupytext is needed here only
 
     made = {root / path: book for script in chosen for path, book in notebooks(script).items()}
-    stale = [path for path, book in made.items() if again and is_room(path, "solutions") or is_stale(path, book)]
+    stale = [path for path, book in made.items() if again or is_stale(path, book)]
     for path in stale:
         print(f"stale: {path.relative_to(root)}" if only_check else f"making {path.relative_to(root)}", flush=True)
         if not only_check:
@@ -91,25 +87,27 @@ def make(path: Path, book: NotebookNode, *, again: bool) -> None:
     from prefcourse.build.execute import execute
 
     path.parent.mkdir(exist_ok=True)
-    committed = read(path)
     if is_room(path, "exercises"):
-        path = place_beside_work(path, committed)
-    elif again or committed is None or not keep_outputs(book, committed):
+        path = free_place(path)
+    elif again or not keep_outputs(book, read(path)):
         execute(book, path.parent)
     write_whole(path, as_text(book))
 
 
-def place_beside_work(path: Path, committed: NotebookNode | None) -> Path:
+def free_place(path: Path) -> Path:
     """Where an exercise notebook may be written: never over one that somebody has written in."""
-    if committed is None or committed.metadata.get("prefcourse", {}).get("made") == digest(committed.cells):
-        return path
-    beside = path.with_suffix(".new.ipynb")
-    print(f"  {path.name} holds somebody's work and stays; the new one is {beside.name}")
-    return beside
+    for place in names_beside(path):
+        there = read(place)
+        if there is None or there.metadata.get("prefcourse", {}).get("made") == digest(there.cells):
+            if place != path:
+                print(f"  {path.name} holds somebody's work and stays; the new one is {place.name}")
+            return place
 
 
-def keep_outputs(book: NotebookNode, committed: NotebookNode) -> bool:
+def keep_outputs(book: NotebookNode, committed: NotebookNode | None) -> bool:
     """Where only text changed, the outputs of the last run are those of the next. True if they could be kept."""
+    if committed is None:
+        return False
     ran, code = code_cells(committed), code_cells(book)
     same_code = [(cell.id, cell.source) for cell in ran] == [(cell.id, cell.source) for cell in code]
     if not same_code or not all(cell.execution_count for cell in ran) or cases(committed) != cases(book):

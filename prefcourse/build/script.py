@@ -68,9 +68,7 @@ def notebook(cells: list[NotebookNode], **ours: str) -> NotebookNode:
     made = v4.new_notebook(cells=cells, metadata=METADATA | ({"prefcourse": ours} if ours else {}))
     ids = [cell.id for cell in cells]
     if twice := {name for name in ids if ids.count(name) > 1}:
-        raise SourceError(
-            f"two cells are named {' and two '.join(sorted(twice))}; names are ids, each may be used once"
-        )
+        raise SourceError(f"two cells are named {' and two '.join(sorted(twice))}; a name is an id, to be used once")
     nbformat.validate(made)
     return made
 

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
+    write_whole_bytes(path, text.encode())
+
+
+def write_whole_bytes(path: Path, data: bytes) -> None:
     """Written aside and renamed: a reader, a crash or Ctrl-C finds the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(handle, "wb") as file:
+            file.write(data)
         os.chmod(name, path.stat().st_mode if path.exists() else 0o644)  # mkstemp's own mode is private
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def names_beside(path: Path) -> Iterator[Path]:
+    """The path itself, then x.new.ipynb, x.new-2.ipynb ...: where the next edition may lie when somebody wrote in it."""
+    yield path
+    for number in itertools.count(1):
+        yield path.with_name(f"{path.stem}.new{f'-{number}' * (number > 1)}{path.suffix}")
 
 
 def keep_copy(path: Path, why: str) -> Path:

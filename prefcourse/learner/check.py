@@ -1,0 +1,96 @@
+"""`prefcourse check [2 | 2.1 | NOTEBOOK] [--watch]`: the checks of a saved notebook. Knows what to print and when."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+from prefcourse.checks.exercise import Exercise
+from prefcourse.learner import course
+from prefcourse.learner.run import run_checks
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run the checks of exercise notebooks as they were last saved, in a fresh kernel, offline."
+    parser.epilog = "Exit codes: 0 all passed, 1 some did not, 2 there is no such exercise or notebook."
+    parser.add_argument(
+        "what", nargs="?", metavar="2 | 2.1 | NOTEBOOK", help="a chapter, an exercise, a file; default all"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="check again whenever the notebook is saved; Ctrl-C ends it"
+    )
+    parser.add_argument("--timeout", type=int, default=120, metavar="S", help="seconds a cell may take (default 120)")
+    course.add_course(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    try:
+        jobs = find_jobs(args)
+        code = check_all(jobs, args.timeout)
+        return watch(jobs, args.timeout, code) if args.watch else code
+    except course.CourseError as error:
+        print(f"prefcourse check: {error}", file=sys.stderr)
+        return 2
+
+
+def find_jobs(args: argparse.Namespace) -> dict[Path, list[Exercise]]:
+    """Notebooks and what to check in each."""
+    if not args.what:
+        home = course.find(args.course)
+        return {course.notebook_of(home, chapter): asked for chapter, asked in course.chapters().items()}
+    path, asked = course.wanted(args.what)
+    return {path or course.notebook_of(course.find(args.course), asked[0].chapter): asked}
+
+
+def check_all(jobs: dict[Path, list[Exercise]], timeout: int) -> int:
+    verdicts = [outcome for path, asked in jobs.items() for outcome in check_one(path, asked, timeout)]
+    return int(not all(verdicts))
+
+
+def check_one(path: Path, asked: list[Exercise], timeout: int) -> list[bool]:
+    book = course.read(path)
+    print(f"{path}, saved {when_saved(path)}\n", flush=True)
+    verdicts = []
+    for outcome in run_checks(book, asked, path.parent, timeout):
+        print(outcome.words + "\n", flush=True)
+        verdicts.append(outcome.passed)
+    print(f"{sum(verdicts)} of {len(verdicts)} solved", flush=True)
+    return verdicts
+
+
+def when_saved(path: Path) -> str:
+    """A learner who forgot to save should notice."""
+    saved = datetime.fromtimestamp(path.stat().st_mtime)
+    minutes = int((datetime.now() - saved).total_seconds() // 60)
+    if minutes >= 24 * 60:
+        return f"{saved:%Y-%m-%d %H:%M}"
+    ago = f"{minutes // 60} h {minutes % 60} min ago" if minutes >= 60 else f"{minutes} min ago"
+    return f"{saved:%H:%M:%S} ({ago if minutes else 'just now'})"
+
+
+def watch(jobs: dict[Path, list[Exercise]], timeout: int, code: int, pause: float = 0.5) -> int:
+    """Until Ctrl-C; the code is that of the last run."""
+    seen = {path: saved_at(path) for path in jobs}
+    print("\nwatching: save the notebook to check again, Ctrl-C ends", flush=True)
+    try:
+        while True:
+            time.sleep(pause)
+            changed = {path: asked for path, asked in jobs.items() if saved_at(path) not in (seen[path], None)}
+            if changed:
+                seen |= {path: saved_at(path) for path in changed}
+                print()
+                code = check_all(changed, timeout)
+    except KeyboardInterrupt:
+        print("\nstopped watching")
+        return code
+
+
+def saved_at(path: Path) -> int | None:
+    """None while an editor replaces the file."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,94 @@
+"""The learner's folder: where it is, its notebooks, and the cells of an exercise in them. Runs nothing."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from prefcourse.build.cells import role
+from prefcourse.checks.exercise import Exercise, all_exercises, exercise, exercises_of
+
+OURS = re.compile(r"(\d\d)_[a-z0-9_]+\.ipynb")  # not 02_x.new.ipynb, not 02_x-Copy1.ipynb
+
+
+class CourseError(Exception):
+    """What the learner asked for is not there."""
+
+
+def add_course(parser: ArgumentParser) -> None:
+    parser.add_argument("--course", metavar="DIR", help="the course's folder; default: this one or the nearest above")
+
+
+def find(given: str | None) -> Path:
+    """The folder that holds exercises/."""
+    here = Path.cwd()
+    for folder in [Path(given)] if given else [here, *here.parents]:
+        if any((folder / "exercises").glob("*.ipynb")):
+            return folder
+    where = given or f"{here} or above it"
+    raise CourseError(f"no folder exercises/ with notebooks in {where}. Go to the course's folder, or say --course DIR")
+
+
+def notebook_of(course: Path, chapter: int, room: str = "exercises") -> Path:
+    found = [path for path in sorted((course / room).glob(f"{chapter:02}_*.ipynb")) if OURS.fullmatch(path.name)]
+    if not found:
+        raise CourseError(f"no notebook of chapter {chapter} in {course / room}")
+    return found[0]
+
+
+def one_exercise(number: str) -> Exercise:
+    try:
+        return exercise(number)
+    except KeyError as error:
+        raise CourseError(error.args[0]) from None
+
+
+def chapters() -> dict[int, list[Exercise]]:
+    """Every chapter that has exercises."""
+    every = all_exercises()
+    return {chapter: [e for e in every if e.chapter == chapter] for chapter in dict.fromkeys(e.chapter for e in every)}
+
+
+def wanted(what: str) -> tuple[Path | None, list[Exercise]]:
+    """What "2", "2.1" or the path of a notebook means: a notebook (None: the course's own) and its exercises."""
+    if re.fullmatch(r"\d+\.\d+", what):
+        return None, [one_exercise(what)]
+    if re.fullmatch(r"\d+", what):
+        asked = exercises_of(int(what))
+        if not asked:
+            raise CourseError(f"chapter {what} has no exercises; there are {', '.join(map(str, chapters()))}")
+        return None, asked
+    path = Path(what)
+    if not path.is_file():
+        raise CourseError(f"{what} is neither a chapter (2), nor an exercise (2.1), nor a notebook that is there")
+    numbers = {role(cell)[1] for cell in read(path).cells if role(cell)[0] in ("answer", "check")}
+    known = [e for e in all_exercises() if e.number in numbers]
+    if not known:
+        raise CourseError(f"{what} has no exercises of this course")
+    return path, known
+
+
+def read(path: Path) -> NotebookNode:
+    """A notebook as it was last saved."""
+    try:
+        return nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
+    except OSError as error:
+        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # nbformat has many ways to say that this is no notebook
+        raise CourseError(f"{path} is not a notebook that can be read ({type(error).__name__})") from None
+
+
+def answer_cells(book: NotebookNode, number: str) -> list[NotebookNode]:
+    return [cell for cell in book.cells if role(cell) == ("answer", number)]
+
+
+def reference_cell(course: Path, asked: Exercise) -> NotebookNode:
+    """The course's own answer."""
+    cells = answer_cells(read(notebook_of(course, asked.chapter, "solutions")), asked.number)
+    if not cells:
+        raise CourseError(f"the solution of {asked.number} is not in {course / 'solutions'}")
+    return cells[0]

@@ -1,0 +1,82 @@
+"""What a learner has solved, in one readable JSON file of their own. Knows dates and counts; judges nothing.
+
+The file outlives upgrades: fields that this version does not know are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from prefcourse.learner.files import keep_copy, write_whole
+
+VERSION = 1
+
+
+def home() -> Path:
+    """Where the platform keeps data: PREFCOURSE_HOME if set, else XDG, Application Support or LOCALAPPDATA."""
+    if own := os.environ.get("PREFCOURSE_HOME"):
+        return Path(own).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "prefcourse"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "prefcourse" / "Data"
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "prefcourse"
+
+
+def path() -> Path:
+    return home() / "progress.json"
+
+
+def load() -> dict[str, dict]:
+    """By exercise: "attempts", "hints" (how many were read), and the dates "solved", "revealed" where it happened."""
+    return _read()["exercises"]
+
+
+def update(number: str, change: Callable[[dict], None]) -> dict:
+    """Change one exercise's record and give it back. Kernels that do so at the same time lose nothing."""
+    home().mkdir(parents=True, exist_ok=True)
+    with FileLock(home() / "progress.lock", timeout=10):
+        everything = _read()
+        record = everything["exercises"].setdefault(number, {})
+        change(record)
+        write_whole(path(), json.dumps(everything, indent=2, ensure_ascii=False) + "\n")
+    return record
+
+
+def record_verdict(number: str, passed: bool) -> None:
+    def change(record: dict) -> None:
+        record["attempts"] = record.get("attempts", 0) + 1
+        if passed:
+            record.setdefault("solved", now())
+
+    update(number, change)
+
+
+def now() -> str:
+    return datetime.now().isoformat(timespec="seconds")
+
+
+def _read() -> dict:
+    empty = {"version": VERSION, "exercises": {}}
+    try:
+        found = json.loads(path().read_text(encoding="utf-8"))
+        records = found["exercises"].values()
+        if not all(isinstance(record, dict) for record in records):
+            raise TypeError("a record that is no mapping")
+    except FileNotFoundError:
+        return empty
+    except (ValueError, LookupError, TypeError, AttributeError):
+        copy = keep_copy(path(), "damaged")
+        path().unlink()
+        warnings.warn(f"{path()} is damaged; it is kept as {copy.name}, and progress starts anew", stacklevel=3)
+        return empty
+    return found

@@ -17,9 +17,9 @@ import nbformat
 from nbformat import NotebookNode
 
 from prefcourse.build import recorder
-from prefcourse.build.cells import SourceError, code_cells
+from prefcourse.build.cells import SourceError, code_cells, role
 
-CELL_TIMEOUT = 900
+NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=900"]
 QUIET = "-q --no-header --color=no --noconftest -p no:cacheprovider -p prefcourse.build.recorder".split()
 STEADY = {  # as in `make test`: more threads round differently, and nothing may need a network
     "OMP_NUM_THREADS": "1",
@@ -41,6 +41,12 @@ def execute(book: NotebookNode, folder: Path) -> None:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = number  # nbval runs without counting
+    if failing := [cell.id for cell in code_cells(book) if role(cell)[0] == "check" and not is_solved(cell)]:
+        raise SourceError(f"the solution does not pass: {', '.join(failing)}")
+
+
+def is_solved(check: NotebookNode) -> bool:
+    return any(": solved" in output.get("data", {}).get("text/plain", "") for output in check.outputs)
 
 
 def run_by_nbval(book: NotebookNode, folder: Path) -> list[list[dict]]:
@@ -50,19 +56,8 @@ def run_by_nbval(book: NotebookNode, folder: Path) -> list[list[dict]]:
     record = path.with_suffix(".json")
     try:
         nbformat.write(book, path)
-        nbval = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            *QUIET,
-            "-c",
-            os.devnull,
-            "--rootdir",
-            str(folder),
-            *nbval,
-            str(path),
-        ]
+        pytest = [sys.executable, "-m", "pytest", *QUIET, "-c", os.devnull, "--rootdir", str(folder)]
+        command = [*pytest, *NBVAL, str(path)]
         environment = os.environ | STEADY | {recorder.PLACE: str(record)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
         if done.returncode:

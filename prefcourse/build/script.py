@@ -10,6 +10,7 @@ the cell itself says (imports) stands before it.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from copy import deepcopy
@@ -20,6 +21,7 @@ import nbformat
 from nbformat import NotebookNode, v4
 
 from prefcourse.build.cells import SourceError, check_call, digest, marker, package_source, role, slug, stub
+from prefcourse.build.complete import missing
 from prefcourse.checks import exercise as exercises
 
 PRACTICE = "\n# %% [exercises]\n"
@@ -75,8 +77,10 @@ def notebook(cells: list[NotebookNode], **ours: str) -> NotebookNode:
 
 def cases_digest(chapter: int) -> str:
     """Changes with the cases: then a check shows other values, and the solutions must run again."""
-    source = Path(exercises.__file__).parents[1] / "exercises" / f"chapter{chapter:02}" / "__init__.py"
-    return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    cases = importlib.util.find_spec(f"prefcourse.exercises.chapter{chapter:02}")
+    if cases is None:
+        raise SourceError(f"there are no exercises of chapter {chapter}; see `prefcourse new exercise`")
+    return hashlib.sha256(Path(cases.origin).read_bytes()).hexdigest()[:16]
 
 
 # --- exercises ----------------------------------------------------------------------------------------------
@@ -86,6 +90,8 @@ def both_rooms(cells: list[NotebookNode], chapter: int) -> tuple[list[NotebookNo
     """The cells of the exercise notebook, and the same with answers."""
     named = {cell.id for cell in cells}
     for exercise in exercises.exercises_of(chapter):
+        if unfinished := missing(exercise, exercises.answers(exercise.number)):
+            raise SourceError(unfinished)
         for cell in (slug("question", exercise.number), slug("answer", exercise.number)):
             if cell not in named:
                 raise SourceError(f"exercise {exercise.number} has no cell `{cell}`")
@@ -115,9 +121,8 @@ def with_company(cell: NotebookNode) -> Iterator[NotebookNode]:
 
 def heading(exercise: exercises.Exercise) -> str:
     points = f"{exercise.points} point{'s' * (exercise.points != 1)}"
-    return (
-        f"## {exercise.number} `{exercise.function}`\n\n*{exercise.difficulty}, {exercise.minutes} minutes, {points}*"
-    )
+    title = f"## {exercise.number} `{exercise.function}`"
+    return f"{title}\n\n*{exercise.difficulty}, {exercise.minutes} minutes, {points}*"
 
 
 def hints(number: str) -> str:

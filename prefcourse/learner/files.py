@@ -29,7 +29,7 @@ def write_whole_bytes(path: Path, data: bytes) -> None:
 
 
 def names_beside(path: Path) -> Iterator[Path]:
-    """The path itself, then x.new.ipynb, x.new-2.ipynb ...: where the next edition may lie when somebody wrote in it."""
+    """The path itself, then x.new.ipynb, x.new-2.ipynb ...: places for an edition, if somebody wrote in the first."""
     yield path
     for number in itertools.count(1):
         yield path.with_name(f"{path.stem}.new{f'-{number}' * (number > 1)}{path.suffix}")

@@ -20,8 +20,11 @@ ROOMS = ("notebooks", "exercises", "solutions")
 
 
 def lay(course_source: Path, target: Path) -> dict[str, str]:
-    """Copy the three rooms. What became of each file: "new", "same", "updated", "yours" (it stays, and what is new
-    lies beside it already), or the name that is laid beside yours. Running a notebook is no change; writing in it is."""
+    """Copy the three rooms. Running a notebook is no change; writing in it is.
+
+    What became of each file: "new", "same", "updated", "yours" (it stays, and nothing is newer than what lies there),
+    or the name of what was laid beside yours.
+    """
     laid = read_manifest(target)
     told = {}
     for source in sorted(path for room in ROOMS for path in (course_source / room).rglob("*") if belongs(path)):

@@ -12,8 +12,6 @@ from nbformat import NotebookNode, v4
 from prefcourse.build.cells import check_call, role
 from prefcourse.checks.exercise import Exercise
 
-MIME = "application/vnd.prefcourse.check+json"
-
 
 class Step(NamedTuple):
     """Code to run; `checks` is the number of the exercise if it is a check."""
@@ -34,7 +32,7 @@ def steps(book: NotebookNode, asked: list[Exercise]) -> list[Step]:
 
     A check stands where the notebook has it, or, if it was deleted, at the end; it is always the course's own call.
     """
-    calls = {e.number: Step(check_call(e.number, e.function), f"the check of {e.number}", e.number) for e in asked}
+    calls = {e.number: Step(call(e), f"the check of {e.number}", e.number) for e in asked}
     plan, waiting = [], dict(calls)
     for position, cell in enumerate(book.cells, start=1):
         kind, number = role(cell)
@@ -45,6 +43,14 @@ def steps(book: NotebookNode, asked: list[Exercise]) -> list[Step]:
     plan += waiting.values()
     last = max(place for place, step in enumerate(plan) if step.checks)
     return plan[: last + 1]
+
+
+def call(asked: Exercise) -> str:
+    """The check, and its verdict as a fact beside its words."""
+    return f"""\
+from IPython.display import display as _display
+_report = {check_call(asked.number, asked.function)}
+_display(_report, metadata={{"passed": bool(_report.passed)}})"""
 
 
 def run_checks(book: NotebookNode, asked: list[Exercise], folder: Path, timeout: int) -> Iterator[Outcome]:
@@ -87,9 +93,8 @@ def errors_of(cell: NotebookNode) -> list[NotebookNode]:
 def outcome(step: Step, cell: NotebookNode, errors: list[str]) -> Outcome:
     """What a check displayed. Where it could not even be called, the errors of the cells above say why."""
     for output in cell.outputs:
-        if MIME in output.get("data", {}):
-            passed = bool(output.metadata.get(MIME, {}).get("passed"))
-            return Outcome(step.checks, passed, output.data.get("text/plain", ""))
+        if "passed" in output.get("metadata", {}):
+            return Outcome(step.checks, output.metadata.passed, output.data["text/plain"])
     problems = errors + [f"{error.ename}: {error.evalue}" for error in errors_of(cell)]
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", problem) for problem in problems]
     return Outcome(step.checks, False, "\n  ".join([f"{step.checks}: could not be checked.", *plain]))

@@ -94,13 +94,9 @@ def _kinds(error: BaseException) -> list[str]:
 
 def _message(error: BaseException, function: Callable) -> str:
     """What it says, and where in the learner's own file or cell."""
-    try:
-        text = str(error)[:LONGEST]
-    except Exception:  # a class of the learner's that cannot say what is wrong
-        text = ""
     own = getattr(getattr(function, "__code__", None), "co_filename", None)
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == own]
-    words = ": ".join(part for part in (type(error).__name__, text) if part)
+    words = ": ".join(part for part in (type(error).__name__, _text(error)) if part)
     if not lines:
         return words
     source = linecache.getline(own, lines[-1]).strip()[:80]
@@ -108,7 +104,14 @@ def _message(error: BaseException, function: Callable) -> str:
 
 
 def _texts(heard: list) -> list[str]:
-    return [f"{w.category.__name__}: {w.message}"[:LONGEST] for w in heard[:20]]
+    return [f"{warning.category.__name__}: {_text(warning.message)}" for warning in heard[:20]]
+
+
+def _text(words: object) -> str:
+    try:
+        return str(words)[:LONGEST]
+    except Exception:  # a class of the learner's that cannot say what is wrong
+        return ""
 
 
 # --- what right and wrong answers give ----------------------------------------------------------------------

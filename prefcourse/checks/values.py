@@ -222,8 +222,10 @@ def kind_in_words(facts: Facts) -> str:
     """What sort of value it is."""
     if "array" in facts or "large" in facts:
         one = facts["shape"] == [1]
-        return f"a list of {facts['shape'][0]} number{'' if one else 's'}" if len(facts["shape"]) == 1 else (
-            f"an array of shape {_shape(facts)}"
+        return (
+            f"a list of {facts['shape'][0]} number{'' if one else 's'}"
+            if len(facts["shape"]) == 1
+            else (f"an array of shape {_shape(facts)}")
         )
     if "items" in facts:
         return f"a list of {len(facts['items'])} things"

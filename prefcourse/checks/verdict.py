@@ -1,0 +1,218 @@
+"""From bundles to words: which properties hold, the first case that fails, the likeliest mistake; as text, as HTML.
+
+Pure functions of what was recorded. Knows nothing of notebooks, and calls no learner's function.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, field
+from html import escape
+
+from prefcourse.checks.exercise import Answers, Call, Exercise, Tolerance
+from prefcourse.checks.run import Bundle, agreeing, recognise, resembles
+from prefcourse.checks.values import difference, in_words
+
+WIDTH = 88
+UNKNOWN = "None of the mistakes known here gives these values. Do this case by hand and compare step by step."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a bundle shows of a function. `holds` has a truth per claim, in order."""
+
+    exercise: Exercise
+    state: str  # "judged", or why not: "not written", "not a function"
+    holds: dict[str, bool] = field(default_factory=dict)
+    first: int | None = None  # the place of the first case that fails
+    mutant: str | None = None  # the slug of the likeliest mistake
+    certain: bool = False  # the mutant gives the same on every case
+
+    @property
+    def passed(self) -> bool:
+        return self.state == "judged" and self.first is None
+
+    @property
+    def headline(self) -> str:
+        name, kept, of = f"{self.exercise.number} {self.exercise.function}", sum(self.holds.values()), len(self.holds)
+        if self.state == "not written":
+            return f"{name}: not written yet. Write its body, run its cell, then run this cell again."
+        if self.state != "judged":
+            return f"{name}: {self.state}."
+        return (
+            f"{name}: solved, all {of} properties hold." if self.passed else f"{name}: {kept} of {of} properties hold."
+        )
+
+
+def judge(exercise: Exercise, given: Bundle, bundles: dict[str, Bundle]) -> Verdict:
+    """`bundles` as from `expected_bundles`, under the seed of `given`."""
+    if isinstance(given, dict) and given.get("state"):
+        return Verdict(exercise, str(given["state"]))
+    same = agreeing(given, bundles["oracle"])
+    holds = dict.fromkeys((case.claim for case in exercise.cases), True)
+    for case, agrees in zip(exercise.cases, same, strict=True):
+        holds[case.claim] &= agrees
+    if all(same):
+        return Verdict(exercise, "judged", holds)
+    exact = recognise(given, bundles)
+    return Verdict(exercise, "judged", holds, same.index(False), exact or resembles(given, bundles), bool(exact))
+
+
+def mistake(verdict: Verdict, answers: Answers) -> str:
+    """The sentence for the learner about the likeliest mistake, no surer than we are."""
+    sentence = next((mutant.sentence for mutant in answers.mutants if mutant.name == verdict.mutant), None)
+    if sentence is None:
+        return "" if verdict.first is None else UNKNOWN
+    return f"Likeliest mistake: {sentence}" if verdict.certain else f"It may be that {sentence}"
+
+
+def without_values(verdict: Verdict, answers: Answers) -> str:
+    """What may be said where the cases are hidden: which properties fail, and the authored sentence."""
+    failing = [claim for claim, holds in verdict.holds.items() if not holds]
+    guess = mistake(verdict, answers) if verdict.mutant else ""
+    return " ".join(filter(None, [verdict.headline, *(f"Does not hold: {claim}." for claim in failing), guess]))
+
+
+# --- the words of a verdict, before they become text or HTML -----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Words:
+    headline: str
+    passed: bool
+    claims: list[tuple[bool, str]] = field(default_factory=list)
+    case: list[tuple[str, str]] = field(default_factory=list)  # label, code
+    advice: list[str] = field(default_factory=list)
+    printed: str = ""
+
+
+def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, said: dict, guess: str) -> Words:
+    """`call`, `guess`: inputs of the first case that fails, and the sentence about it."""
+    number, claims = verdict.exercise.number, [(holds, claim) for claim, holds in verdict.holds.items()]
+    printed = _printed(said)
+    if verdict.passed:
+        advice = [f"Compare with the reference: prefcourse hint {number} --reveal"]
+        return Words(verdict.headline, True, claims, advice=advice, printed=printed)
+    if verdict.first is None:
+        return Words(verdict.headline, False)
+    case = _case_in_words(verdict, given["cases"][verdict.first], expected["cases"][verdict.first], call, said)
+    advice = [guess, f"Stuck? prefcourse hint {number}"]
+    return Words(verdict.headline, False, claims, case, advice, printed)
+
+
+def _case_in_words(verdict: Verdict, given: dict, expected: dict, call: Call, said: dict) -> list[tuple[str, str]]:
+    case = verdict.exercise.cases[verdict.first]
+    ours, right = _outcome(given, said, 4), _outcome(expected, {}, 4)
+    if ours == right:  # the difference is in later digits
+        ours, right = _outcome(given, said, 8), _outcome(expected, {}, 8)
+    told = [("First case that fails", call_in_words(verdict.exercise.function, call)), ("yours", ours)]
+    if not case.teach:
+        return told
+    told.append(("right", right))
+    if "value" in given and "value" in expected:
+        told.append(("so", difference(given["value"], expected["value"], Tolerance(*expected["tolerance"]))))
+    return [(label, text) for label, text in told if text]
+
+
+def _outcome(case: dict, said: dict, digits: int) -> str:
+    if "value" in case:
+        return f"gives {in_words(case['value'], digits)}"
+    return f"raises {said.get('messages', {}).get(case['name'], case['error'][0])}"
+
+
+def call_in_words(name: str, call: Call) -> str:
+    """The call as it could be pasted, cut where it is long."""
+    parts = [_short(value) for value in call.args] + [f"{key}={_short(value)}" for key, value in call.settings.items()]
+    return f"{name}({', '.join(parts)})"
+
+
+def _short(value: object, most: int = 400) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def _printed(said: dict) -> str:
+    """The beginning of what the function printed: it is the learner's own way to look inside."""
+    lines = [*said.get("stdout", "").splitlines(), *said.get("warnings", []), *said.get("stderr", "").splitlines()]
+    return "\n".join(lines[:8] + ([f"... {len(lines) - 8} lines more"] if len(lines) > 8 else []))
+
+
+# --- as text ------------------------------------------------------------------------------------------------
+
+
+def as_text(words: Words) -> str:
+    """Lines of at most 88 characters; each property with a sign and a word."""
+    lines = _wrapped(words.headline)
+    for holds, claim in words.claims:
+        lines += _wrapped(claim, "  ✓ yes  " if holds else "  ✗ NO   ")
+    for place, (label, code) in enumerate(words.case):
+        lines += [f"{label}:", *_wrapped(code, "    ")] if place == 0 else _wrapped(code, f"  {label:<5}  ")
+    for sentence in words.advice:
+        lines += _wrapped(sentence)
+    if words.printed:
+        lines += ["It printed (nobody counts that):", *_code(words.printed, "    ")]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str = "") -> list[str]:
+    indent = " " * len(first)
+    wrapped = textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+    return wrapped or [first.rstrip()]
+
+
+def _code(text: str, indent: str = "") -> list[str]:
+    width = WIDTH - len(indent)
+    return [f"{indent}{line[at : at + width]}" for line in text.splitlines() for at in range(0, len(line) or 1, width)]
+
+
+# --- as HTML ------------------------------------------------------------------------------------------------
+
+_BOX = (
+    "border-left:4px solid {edge};padding:.4em .9em;max-width:48em;line-height:1.45;"
+    "color:var(--jp-ui-font-color1,inherit);background:var(--jp-layout-color1,transparent);"
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:var(--jp-ui-font-size1,14px)"
+)
+_CODE = (
+    "white-space:pre-wrap;margin:.2em 0 .5em;padding:.3em .6em;background:var(--jp-layout-color2,rgba(128,128,128,.12));"
+    "color:inherit;font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
+)
+_GOOD, _BAD = "var(--jp-success-color1,#2e7d32)", "var(--jp-warn-color1,#b26a00)"
+
+
+def as_html(words: Words, reference: str = "") -> str:
+    """In the colours of the reader's theme; what colour says, a sign and a word say too. Everything escaped.
+
+    `reference`: source code to compare with, folded away.
+    """
+    sign, edge = ("✓", _GOOD) if words.passed else ("○", _BAD)
+    claims = "".join(_claim(*claim) for claim in words.claims)
+    parts = [f"<p style='margin:.2em 0'><strong>{sign} {escape(words.headline)}</strong></p>"]
+    if claims:
+        parts.append(f"<ul style='list-style:none;margin:.3em 0;padding-left:.4em'>{claims}</ul>")
+    if words.case:
+        (title, call), *rest = words.case
+        width = max((len(label) for label, _ in rest), default=0)
+        lines = "\n".join("\n".join(_wrapped(text, f"{label:<{width}}  ")) for label, text in rest)
+        parts.append(
+            f"<p style='margin:.5em 0 0'>{escape(title)}:</p>{_pre(chr(10).join(_wrapped(call)))}{_pre(lines)}"
+        )
+    parts += [f"<p style='margin:.3em 0'>{escape(sentence)}</p>" for sentence in words.advice]
+    if words.printed:
+        parts.append(_folded("It printed (nobody counts that)", words.printed))
+    if reference:
+        parts.append(_folded("The reference, for comparison", reference))
+    return f'<div class="prefcourse-check" role="status" style="{_BOX.format(edge=edge)}">{"".join(parts)}</div>'
+
+
+def _claim(holds: bool, claim: str) -> str:
+    sign, word, colour = ("✓", "yes", _GOOD) if holds else ("✗", "NO", _BAD)
+    mark = f"<span style='color:{colour};font-weight:600;display:inline-block;min-width:3.4em'>{sign} {word}</span>"
+    return f"<li>{mark} {escape(claim)}</li>"
+
+
+def _pre(text: str) -> str:
+    return f"<pre style='{_CODE}'>{escape(text)}</pre>"
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{_pre(text)}</details>"

@@ -76,7 +76,7 @@ def _asked(number: str, function: Callable) -> tuple[Exercise | None, str]:
     known = {exercise.number: exercise for exercise in definitions.all_exercises()}
     exercise = known.get(number) if isinstance(number, str) else None
     if exercise is None:
-        found = repr(number)[:60] if isinstance(number, str | int | float) else f"a {type(number).__name__}"
+        found = repr(number[:40]) if isinstance(number, str) else f"of type {type(number).__name__}, only texts"
         return None, f'there is no exercise {found}; there are {", ".join(known)}. Write check("2.1", agreement_rate)'
     if not callable(function):
         way = f'Hand over the function itself, without brackets: check("{number}", {exercise.function})'
@@ -87,7 +87,7 @@ def _asked(number: str, function: Callable) -> tuple[Exercise | None, str]:
 def _misused(number: object, exercise: Exercise | None, slip: str, seed: str) -> Report:
     name = f"{exercise.number} {exercise.function}" if exercise else "check"
     run = Run(empty_bundle(str(number)[:20] if isinstance(number, str) else "", seed, "not a function"), {})
-    told = Words(f"{name}: {slip}.", False)
+    told = Words(f"{name}: {slip}", False)
     return Report(run, as_text(told), as_html(told), Verdict(exercise, "not a function") if exercise else None)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-
 PUBLIC = "public"  # the seed of whoever has no secret one
 
 

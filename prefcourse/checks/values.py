@@ -18,6 +18,7 @@ ROUNDING = 2e-7  # relative: what two values that differ by nothing may differ b
 DEPTH = 8  # lists in lists in lists
 LARGEST = 10_000  # numbers in one value; beyond it only the shape is kept, and nothing equals it
 LONGEST = 2_000  # characters of a text
+DEFAULT = Tolerance()
 
 
 class _TooMuch(Exception):
@@ -148,7 +149,7 @@ def _joined(children: list[Facts]) -> Facts:
 # --- equal or not -------------------------------------------------------------------------------------------
 
 
-def equal(given: Facts, expected: Facts, tolerance: Tolerance = Tolerance()) -> bool:
+def equal(given: Facts, expected: Facts, tolerance: Tolerance = DEFAULT) -> bool:
     """Same shape and same numbers within the tolerance; types and dtypes do not matter. Anything malformed is
     unequal: `given` may come from a stranger's kernel."""
     try:
@@ -221,22 +222,19 @@ def _array_in_words(facts: Facts, digits: int) -> str:
 def kind_in_words(facts: Facts) -> str:
     """What sort of value it is."""
     if "array" in facts or "large" in facts:
-        one = facts["shape"] == [1]
-        return (
-            f"a list of {facts['shape'][0]} number{'' if one else 's'}"
-            if len(facts["shape"]) == 1
-            else (f"an array of shape {_shape(facts)}")
-        )
+        length = facts["shape"][0]
+        flat = f"a list of {length} number{'' if length == 1 else 's'}"
+        return flat if len(facts["shape"]) == 1 else f"an array of shape {_shape(facts)}"
     if "items" in facts:
         return f"a list of {len(facts['items'])} things"
-    if "nothing" in facts:
-        return "None: is a `return` missing?"
-    kinds = {"number": "a number", "truth": "True or False", "text": "a text", "entries": "a dict"}
+    kinds = {"nothing": "None", "number": "a number", "truth": "True or False", "text": "a text", "entries": "a dict"}
     return next((words for key, words in kinds.items() if key in facts), f"an object of type {facts.get('object')}")
 
 
-def difference(given: Facts, expected: Facts, tolerance: Tolerance = Tolerance()) -> str:
+def difference(given: Facts, expected: Facts, tolerance: Tolerance = DEFAULT) -> str:
     """Where two unequal values part, when that says more than the values: their kind, shape, entry or place."""
+    if "nothing" in given:
+        return "yours returns nothing: is a `return` missing?"
     if "entries" in given and "entries" in expected:
         found, wanted = given["entries"], expected["entries"]
         wrong = [key for key in wanted if key not in found or not equal(found[key], wanted[key], tolerance)]

@@ -15,6 +15,7 @@ from prefcourse.checks.values import difference, in_words
 
 WIDTH = 88
 UNKNOWN = "None of the mistakes known here gives these values. Do this case by hand and compare step by step."
+STOPPED = "It stops with an error instead of an answer: read what the error says, and look at the line that it names."
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Verdict:
         if self.state == "not written":
             return f"{name}: not written yet. Write its body, run its cell, then run this cell again."
         if self.state != "judged":
-            return f"{name}: {self.state}."
-        return (
-            f"{name}: solved, all {of} properties hold." if self.passed else f"{name}: {kept} of {of} properties hold."
-        )
+            return f"{name}: {self.state}"
+        if self.passed:
+            return f"{name}: solved, all {of} properties hold."
+        return f"{name}: not solved yet, {kept} of {of} properties hold."
 
 
 def judge(exercise: Exercise, given: Bundle, bundles: dict[str, Bundle]) -> Verdict:
@@ -91,12 +92,14 @@ def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, 
     number, claims = verdict.exercise.number, [(holds, claim) for claim, holds in verdict.holds.items()]
     printed = _printed(said)
     if verdict.passed:
-        advice = [f"Compare with the reference: prefcourse hint {number} --reveal"]
+        advice = [f"To compare with the reference, in a terminal: prefcourse hint {number} --reveal"]
         return Words(verdict.headline, True, claims, advice=advice, printed=printed)
     if verdict.first is None:
         return Words(verdict.headline, False)
     case = _case_in_words(verdict, given["cases"][verdict.first], expected["cases"][verdict.first], call, said)
-    advice = [guess, f"Stuck? prefcourse hint {number}"]
+    if "error" in given["cases"][verdict.first] and guess == UNKNOWN:
+        guess = STOPPED
+    advice = [guess, f"Stuck? Hints one by one, in a terminal: prefcourse hint {number}"]
     return Words(verdict.headline, False, claims, case, advice, printed)
 
 
@@ -110,7 +113,7 @@ def _case_in_words(verdict: Verdict, given: dict, expected: dict, call: Call, sa
         return told
     told.append(("right", right))
     if "value" in given and "value" in expected:
-        told.append(("so", difference(given["value"], expected["value"], Tolerance(*expected["tolerance"]))))
+        told.append(("note", difference(given["value"], expected["value"], Tolerance(*expected["tolerance"]))))
     return [(label, text) for label, text in told if text]
 
 
@@ -150,7 +153,7 @@ def as_text(words: Words) -> str:
     for sentence in words.advice:
         lines += _wrapped(sentence)
     if words.printed:
-        lines += ["It printed (nobody counts that):", *_code(words.printed, "    ")]
+        lines += ["It printed (this does not count):", *_code(words.printed, "    ")]
     return "\n".join(lines)
 
 
@@ -173,8 +176,8 @@ _BOX = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:var(--jp-ui-font-size1,14px)"
 )
 _CODE = (
-    "white-space:pre-wrap;margin:.2em 0 .5em;padding:.3em .6em;background:var(--jp-layout-color2,rgba(128,128,128,.12));"
-    "color:inherit;font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
+    "white-space:pre-wrap;margin:.2em 0 .5em;padding:.3em .6em;color:inherit;"
+    "background:var(--jp-layout-color2,rgba(128,128,128,.12));font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
 )
 _GOOD, _BAD = "var(--jp-success-color1,#2e7d32)", "var(--jp-warn-color1,#b26a00)"
 
@@ -198,7 +201,7 @@ def as_html(words: Words, reference: str = "") -> str:
         )
     parts += [f"<p style='margin:.3em 0'>{escape(sentence)}</p>" for sentence in words.advice]
     if words.printed:
-        parts.append(_folded("It printed (nobody counts that)", words.printed))
+        parts.append(_folded("It printed (this does not count)", words.printed))
     if reference:
         parts.append(_folded("The reference, for comparison", reference))
     return f'<div class="prefcourse-check" role="status" style="{_BOX.format(edge=edge)}">{"".join(parts)}</div>'

@@ -184,7 +184,7 @@ _UNANIMITY = Answers(
         ),
         Mutant(
             "swapped",
-            "the order is swapped: unanimous first, then mixed.",
+            "the order is swapped. Return unanimous first, then mixed.",
             lambda labels_by_item: _unanimity(labels_by_item)[::-1],
         ),
         Mutant("nothing-is-0", "with no item to judge you answer 0. Undefined is nan.", partial(_unanimity, none=0.0)),
@@ -564,7 +564,7 @@ _REWARD_MODEL_CEILING = Answers(
         ),
         Mutant(
             "swapped",
-            "the order is swapped: gold first, then best.",
+            "the order is swapped. Return gold first, then best.",
             lambda probability_first, first_is_better: _ceiling(probability_first, first_is_better)[::-1],
         ),
         Mutant(

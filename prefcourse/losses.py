@@ -247,7 +247,7 @@ def value_loss(
     """Half the squared error of the values, mean over the response tokens of the batch.
 
     With `clip_range`, the worse of two errors: the value's, and that of the value held within clip_range of
-    the old one, so that leaving the range earns nothing (a habit of PPO2; 2006.05990 found no gain in it).
+    the old one, so that leaving the range earns nothing (a habit of PPO2; 2006.05990 found that it hurts).
     """
     returns, old_values = returns.detach(), old_values.detach()
     errors = (values - returns).square()

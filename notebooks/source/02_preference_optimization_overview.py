@@ -1,4 +1,4 @@
-# Chapter 2. `python -m prefcourse.build 02` makes the three notebooks of this script; see prefcourse/build.py.
+# Chapter 2. `prefcourse build 02` makes the three notebooks of this script; see prefcourse/build/script.py.
 
 # %% [markdown] title
 # # 2 · Preference Optimization Overview
@@ -726,18 +726,17 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 # %% [markdown] title
 # # 2 · Exercises: how far do people agree?
 #
-# Two functions, about 20 minutes. Write each body, run the cell, then run its check. A check calls your
-# function on cases of its own, shows what it gave, and says which properties hold. If one does not, you see the
-# first case that fails and the likeliest mistake.
+# Five functions, about an hour. Write each body, run the cell, then run its check. A check calls your function on
+# cases of its own and says which properties hold. If one does not, you see the first case that fails and the
+# likeliest mistake.
 #
-# Stuck? Open the hints one at a time. The solved notebook is in `solutions/`, under the same name.
+# Stuck? Open the hints one at a time. The solved notebook is in `solutions/`, under the same name. In a terminal
+# `prefcourse check 2` checks what you saved, and `prefcourse reset 2.1` gives you an exercise afresh.
 
 # %% setup
-from prefcourse import selfcheck
+from prefcourse.checks import NotWritten, check
 
-# %% [markdown] rate-question
-# ## 2.1 `agreement_rate`
-#
+# %% [markdown] question-2-1
 # Each item is a list of labels, one per person: `"first"`, `"second"` or `"tie"`. **Of all pairs of labels on
 # the same item, which share is equal?**
 #
@@ -748,63 +747,32 @@ from prefcourse import selfcheck
 #
 # By hand first: `[["first", "first"], ["first", "second", "first"]]`. How many pairs, how many of them equal?
 
-# %% [markdown] rate-hints
-# <details><summary>Hint 1: the example</summary>
-#
-# The first item has 1 pair, the second has 3. Equal are 1 and 1. So 2 of 4: 0.5. The mean of the items' rates,
-# (1 + 1/3) / 2, is another number.
-# </details>
-#
-# <details><summary>Hint 2: pairs</summary>
-#
-# Compare each label with those before it, or let `itertools.combinations(labels, 2)` do that. Put the verdicts
-# of all items in one list.
-# </details>
-#
-# <details><summary>Hint 3: the end</summary>
-#
-# `sum(verdicts) / len(verdicts)`, and before it the case that the list is empty.
-# </details>
 
-
-# %% answer-rate
+# %% answer-2-1
 def agreement_rate(labels_by_item: list[list[str]], drop_ties: bool = False) -> float:
-    """Which share of all pairs of labels on the same item is equal? nan if there is no pair."""
+    """What share of all pairs of labels on the same item is equal? nan if no pair."""
     verdicts = []
     for labels in labels_by_item:
-        counted = [label for label in labels if not (drop_ties and label == "tie")]
+        counted = [said for said in labels if not (drop_ties and said == "tie")]
         verdicts += [a == b for i, a in enumerate(counted) for b in counted[:i]]
     return sum(verdicts) / len(verdicts) if verdicts else float("nan")
 
 
-# %% check-rate
-selfcheck.check("2.1", agreement_rate)
-
-# %% [markdown] unanimity-question
-# ## 2.2 `unanimity`
-#
+# %% [markdown] question-2-2
 # **On which share of the items do all people say the same, and on which share not?** Return `(unanimous,
 # mixed)`, in this order.
 #
 # - Only items with two labels or more can be judged; leave the others out.
 # - A tie is a label: two ties are unanimous.
 # - If no item can be judged, both shares are `float("nan")`.
-
-# %% [markdown] unanimity-hints
-# <details><summary>Hint 1: unanimous</summary>
 #
-# `len(set(labels)) == 1`. But think of a list with a single label.
-# </details>
-#
-# <details><summary>Hint 2: the shares</summary>
-#
-# Both divide by the number of items that were judged, so they add up to 1.
-# </details>
+# By hand first: `[["first"], ["second", "second"], ["first", "second"]]`. Which items can be judged?
 
 
-# %% answer-unanimity
+# %% answer-2-2
 def unanimity(labels_by_item: list[list[str]]) -> tuple[float, float]:
-    """Shares of the items with two labels or more on which all agree, and on which not. nan, nan if there is none."""
+    """On what share of the items with two labels or more do all agree, on what share
+    not? nan, nan if there is no such item."""
     judged = [labels for labels in labels_by_item if len(labels) >= 2]
     if not judged:
         return float("nan"), float("nan")
@@ -812,8 +780,90 @@ def unanimity(labels_by_item: list[list[str]]) -> tuple[float, float]:
     return unanimous, 1 - unanimous
 
 
-# %% check-unanimity
-selfcheck.check("2.2", unanimity)
+# %% [markdown] question-2-3
+# Two people label the same items: `a[i]` and `b[i]` are what they say of item `i`. If both say *good* almost
+# always, they agree on most items without looking. **How far do they agree beyond chance, as a part of how far
+# one could get?** That is Cohen's kappa (1960):
+#
+# $$\kappa = \frac{\text{agreement} - \text{chance}}{1 - \text{chance}}$$
+#
+# - `chance` is how often they would agree by accident: each draws labels at random, with *their own* shares.
+# - Any labels may occur, not only two.
+# - If chance is 1 (both always say the same label), or there is no item, kappa is undefined: `float("nan")`.
+# - Lists of unequal lengths are a mistake: raise `ValueError`.
+#
+# By hand first: one says *good, good, bad, bad*, the other *good, good, bad, good*. They agree on 3 of 4. And by
+# chance?
+
+
+# %% answer-2-3
+def cohen_kappa(a: list[str], b: list[str]) -> float:
+    """How far do two people agree beyond chance? nan if chance is 1 or there is no item.
+    Raises ValueError if one of them labelled more items than the other."""
+    if len(a) != len(b):
+        raise ValueError(f"found {len(a)} and {len(b)} labels; expected equally many")
+    if not a:
+        return float("nan")
+    agreement = sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
+    chance = sum(a.count(label) * b.count(label) for label in set(a)) / len(a) ** 2
+    return (agreement - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
+# %% [markdown] question-2-4
+# Now many people, and nobody noted who said what: each item is a list of labels, equally many on every item.
+# **How far do the labels agree beyond chance?** Fleiss' kappa (1971) has the form of Cohen's:
+#
+# - `agreement` is the share of equal pairs of labels on the same item. Your `agreement_rate` may help.
+# - `chance` is the sum of the squared shares of the labels, where *all* labels of all items are one pool.
+# - If all labels are the same, or no item has two labels, or there is no item: `float("nan")`.
+# - Unequal numbers of labels are a mistake: raise `ValueError`.
+#
+# By hand first: `[["first", "first"], ["first", "second"]]`. Half of the pairs agree. Is that more than chance?
+
+
+# %% answer-2-4
+def fleiss_kappa(labels_by_item: list[list[str]]) -> float:
+    """How far do labels agree beyond chance, with equally many on every item? nan if
+    nothing can be compared or all labels are the same. Raises ValueError if the
+    numbers of labels differ."""
+    if len(set(map(len, labels_by_item))) > 1:
+        raise ValueError("found unequal numbers of labels; expected equally many")
+    pool = [label for labels in labels_by_item for label in labels]
+    chance = sum((pool.count(label) / len(pool)) ** 2 for label in set(pool))
+    if not pool or chance == 1:
+        return float("nan")
+    return (agreement_rate(labels_by_item) - chance) / (1 - chance)
+
+
+# %% [markdown] question-2-5
+# A reward model is tested on held-out labels. Each comes from *one* person, drawn at random from a crowd, and
+# people err. **What share of such labels can a model predict at best?** `probability_first[person][pair]` is how
+# likely that person says "first" of that pair (there are no ties); `first_is_better[pair]` is the truth. Return
+# `(gold, best)`, in this order:
+#
+# - `gold`: the share that a model predicts that knows the truth and always says it;
+# - `best`: the most that any model can predict which sees the pair, but not who was asked.
+#
+# Every pair weighs the same. Without pairs both are `float("nan")`.
+#
+# By hand first: one person says "first" with probability 0.9, another with 0.3. The second response is better.
+
+
+# %% answer-2-5
+def reward_model_ceiling(
+    probability_first: list[list[float]],
+    first_is_better: list[bool],
+) -> tuple[float, float]:
+    """What share of single labels does a model predict that knows the truth (gold), what
+    share the best model that knows the crowd but not who was asked (best)? nan, nan
+    without pairs."""
+    crowd = [sum(column) / len(column) for column in zip(*probability_first, strict=True)]
+    if not crowd:
+        return float("nan"), float("nan")
+    gold = [p if better else 1 - p for p, better in zip(crowd, first_is_better, strict=True)]
+    best = [max(p, 1 - p) for p in crowd]
+    return sum(gold) / len(gold), sum(best) / len(best)
+
 
 # %% [markdown] your-data
 # ## On real votes
@@ -829,5 +879,6 @@ if FILE:
 
     where = ["turn=1", "judge^=expert"] if "human" in FILE else []
     labels = group_by_item(read_votes(FILE, where=where).votes)
-    print(f"agreement {agreement_rate(labels):.2f}, without ties {agreement_rate(labels, drop_ties=True):.2f}")
+    print(f"agreement {agreement_rate(labels):.2f}")
+    print(f"without ties {agreement_rate(labels, drop_ties=True):.2f}")
     print("unanimous {:.2f}, mixed {:.2f}".format(*unanimity(labels)))

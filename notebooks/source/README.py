@@ -1,4 +1,4 @@
-# The map of the course. `python -m prefcourse.build README` makes notebooks/README.ipynb.
+# The map of the course. `prefcourse build README` makes notebooks/README.ipynb.
 
 # %% [markdown] map
 # # prefcourse: the map
@@ -32,5 +32,6 @@
 # | `NotWritten` | that exercise waits for you: write the body, run its cell, run the check again |
 # | a check says NO | read the first case that fails and do it by hand; then the hints, one at a time |
 # | the kernel died or hangs | *Kernel > Restart Kernel and Run up to Selected Cell* |
-# | you want a fresh copy | `git checkout exercises/` (your own work there is lost) |
+# | you want an exercise afresh | `prefcourse reset 2.1` in a terminal (a dated copy of yours is kept) |
+# | you lost track | `prefcourse status` in a terminal: what is solved, and what comes next |
 # | still stuck | the solved notebook in `solutions/` has the same name |

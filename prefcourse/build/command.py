@@ -21,7 +21,8 @@ SOURCES = Path("notebooks/source")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="number, as 02; default all")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a notebook is stale")
-    parser.add_argument("--execute", action="store_true", help="run all notebooks again, also unchanged ones")
+    again = "run the notebooks of a room again although their code is the same: what it imports has changed"
+    parser.add_argument("--execute", choices=["notebooks", "solutions"], help=again)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -54,21 +55,21 @@ def scripts(root: Path, chapters: list[str]) -> list[Path]:
     return chosen
 
 
-def build(root: Path, chosen: list[Path], *, only_check: bool = False, again: bool = False) -> int:
+def build(root: Path, chosen: list[Path], *, only_check: bool = False, again: str | None = None) -> int:
     from prefcourse.build.script import notebooks  # jupytext is needed here only
 
     made = {root / path: book for script in chosen for path, book in notebooks(script).items()}
-    stale = [path for path, book in made.items() if again or is_stale(path, book)]
+    stale = [path for path, book in made.items() if is_room(path, again) or is_stale(path, book)]
     for path in stale:
         print(f"stale: {path.relative_to(root)}" if only_check else f"making {path.relative_to(root)}", flush=True)
         if not only_check:
-            make(path, made[path], again=again)
+            make(path, made[path], again=is_room(path, again))
     if not stale:
         print("all notebooks are up to date")
     return int(only_check and bool(stale))
 
 
-def is_room(path: Path, room: str) -> bool:
+def is_room(path: Path, room: str | None) -> bool:
     return path.parent.name == room
 
 

@@ -9,6 +9,7 @@ import textwrap
 from prefcourse.checks.exercise import Exercise, answers
 from prefcourse.learner import course, progress
 
+WIDTH = 88
 WARNING = "This is the solution. Read on only if you are done trying: what you find yourself, you keep."
 
 
@@ -53,6 +54,7 @@ def one_more(asked: Exercise, _: str | None) -> None:
     read = progress.update(asked.number, change)["hints"]
     print(f"{asked.number} {asked.function}")
     for step, text in enumerate(ladder[:read], start=1):
-        print(f"\nhint {step} of {len(ladder)}\n{textwrap.indent(text, '  ')}")
+        print(f"\nhint {step} of {len(ladder)}")
+        print(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
     if read_before >= len(ladder):
         print(f"\nThese are all. `prefcourse hint {asked.number} --reveal` shows the solution.")

@@ -127,7 +127,8 @@ def expected_bundles(number: str, seed: str = PUBLIC) -> dict[str, Bundle]:
 def agreeing(given: Bundle, expected: Bundle) -> list[bool]:
     """Case by case: does it give what is expected? `given` may come from a stranger's kernel, `expected` not."""
     found = given.get("cases") if isinstance(given, dict) else None
-    by_name = {str(case.get("name")): case for case in found or [] if isinstance(case, dict)}
+    found = found if isinstance(found, list) else []
+    by_name = {str(case.get("name")): case for case in found if isinstance(case, dict)}
     return [_same(by_name.get(case["name"], {}), case) for case in expected["cases"]]
 
 

@@ -97,10 +97,16 @@ def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, 
     if verdict.first is None:
         return Words(verdict.headline, False)
     case = _case_in_words(verdict, given["cases"][verdict.first], expected["cases"][verdict.first], call, said)
-    if "error" in given["cases"][verdict.first] and guess == UNKNOWN:
-        guess = STOPPED
-    advice = [guess, f"Stuck? Hints one by one, in a terminal: prefcourse hint {number}"]
+    if guess == UNKNOWN:
+        guess = _unknown(given["cases"][verdict.first])
+    advice = [*filter(None, [guess]), f"Stuck? Hints one by one, in a terminal: prefcourse hint {number}"]
     return Words(verdict.headline, False, claims, case, advice, printed)
+
+
+def _unknown(case: dict) -> str:
+    if "error" in case:
+        return STOPPED
+    return "" if "nothing" in case["value"] else UNKNOWN  # a missing `return` has its own note
 
 
 def _case_in_words(verdict: Verdict, given: dict, expected: dict, call: Call, said: dict) -> list[tuple[str, str]]:

@@ -1,0 +1,193 @@
+"""Every registered exercise keeps its promises: stub, oracle, package, mutants and alternatives, under three seeds."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from functools import cache
+
+import pytest
+
+from prefcourse.checks import NotWritten, check
+from prefcourse.checks import exercise as definitions
+from prefcourse.checks.exercise import PUBLIC
+from prefcourse.checks.run import agreeing, expected_bundles, recognise, run_cases
+from prefcourse.checks.verdict import judge, mistake
+
+EXERCISES = {exercise.number: exercise for exercise in definitions.all_exercises()}
+ANSWERS = {number: definitions.answers(number) for number in EXERCISES}
+SEEDS = (PUBLIC, "a secret", "another secret")
+bundles = cache(expected_bundles)
+
+every_exercise = pytest.mark.parametrize("number", EXERCISES)
+every_seed = pytest.mark.parametrize("seed", SEEDS)
+every_mutant = pytest.mark.parametrize(
+    ("number", "mutant"),
+    [pytest.param(n, m, id=f"{n}-{m.name}") for n, answers in ANSWERS.items() for m in answers.mutants],
+)
+every_alternative = pytest.mark.parametrize(
+    ("number", "alternative"), [(n, f) for n, answers in ANSWERS.items() for f in answers.alternatives]
+)
+
+
+def in_the_package(exercise):
+    """The package's function of the same name, where the package is the solution."""
+    for path in exercise.package:
+        module, _, name = path.partition(":")
+        if name == exercise.function:
+            return getattr(importlib.import_module(module), name)
+
+
+THE_PACKAGE_IS_THE_SOLUTION = ["2.2", "2.3", "2.4"]  # same name and same signature
+
+
+def is_a_loss(exercise):
+    facts = bundles(exercise.number)["oracle"]["cases"][0].get("value", {})
+    return any(key.startswith("gradient of") for key in facts.get("entries", {}))
+
+
+@every_exercise
+def test_a_stub_is_told_kindly_that_it_is_not_written(number):
+    def stub(*args, **settings):
+        raise NotWritten(EXERCISES[number].function)
+
+    report = check(number, stub)
+    assert not report.passed
+    assert "not written yet. Write its body, run its cell" in str(report)
+    assert report.run.bundle["state"] == "not written"
+
+
+@every_exercise
+def test_the_oracle_solves_it(number):
+    report = check(number, ANSWERS[number].oracle)
+    assert report.passed, report
+    assert f"{number} {EXERCISES[number].function}: solved, all" in str(report)
+
+
+@every_seed
+@pytest.mark.parametrize("number", THE_PACKAGE_IS_THE_SOLUTION)
+def test_where_the_package_is_the_solution_it_passes(number, seed):
+    given = run_cases(EXERCISES[number], in_the_package(EXERCISES[number]), seed).bundle
+    assert all(agreeing(given, bundles(number, seed)["oracle"]))
+
+
+@every_exercise
+def test_what_answers_it_in_the_package_is_there(number):
+    for path in EXERCISES[number].package:
+        module, _, name = path.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+@every_seed
+@every_alternative
+def test_right_answers_written_differently_pass(number, alternative, seed):
+    run = run_cases(EXERCISES[number], alternative, seed)
+    assert all(agreeing(run.bundle, bundles(number, seed)["oracle"])), run
+
+
+@every_seed
+@every_mutant
+def test_each_mutant_fails_and_is_recognised_as_itself(number, mutant, seed):
+    given = run_cases(EXERCISES[number], mutant.function, seed).bundle
+    verdict = judge(EXERCISES[number], given, bundles(number, seed))
+    assert not verdict.passed
+    assert (verdict.mutant, verdict.certain) == (mutant.name, True)
+    assert mistake(verdict, ANSWERS[number]) == f"Likeliest mistake: {mutant.sentence}"
+
+
+@every_mutant
+def test_the_cell_shows_the_mutants_own_sentence_and_no_other(number, mutant):
+    shown = " ".join(str(check(number, mutant.function)).split())
+    assert {m.name for m in ANSWERS[number].mutants if m.sentence in shown} == {mutant.name}
+
+
+@every_seed
+@every_exercise
+def test_no_two_of_them_coincide(number, seed):
+    found = bundles(number, seed)
+    same = [(a, b) for a in found for b in found if a != b and all(agreeing(found[a], found[b]))]
+    assert same == []
+    assert recognise(found["oracle"], found) is None
+
+
+@every_exercise
+def test_it_is_complete(number):
+    exercise, answers = EXERCISES[number], ANSWERS[number]
+    names = [case.name for case in exercise.cases]
+    slugs = [mutant.name for mutant in answers.mutants]
+    assert len(names) == len(set(names)) and len(slugs) == len(set(slugs)) and "oracle" not in slugs
+    assert len(slugs) >= (4 if is_a_loss(exercise) else 3)
+    assert len(answers.alternatives) >= 2 and len(answers.hints) >= 3
+    assert exercise.points > 0 and exercise.minutes > 0 and exercise.difficulty in ("easy", "medium", "hard")
+    assert all(mutant.sentence.endswith((".", ")")) for mutant in answers.mutants)
+    assert number.partition(".")[0] == str(exercise.chapter)
+
+
+@every_exercise
+def test_secret_cases_differ_from_the_public_ones(number):
+    """And in more than one place: what was memorised under the public seed is wrong under another."""
+    public, secret = (bundles(number, seed)["oracle"] for seed in SEEDS[:2])
+    assert agreeing(public, secret).count(False) >= 2
+    assert public["seed"] == "public" and SEEDS[1] not in json.dumps(secret)
+
+
+@every_seed
+@every_exercise
+def test_a_check_is_a_pure_function_of_seed_exercise_and_function(number, seed):
+    exercise = EXERCISES[number]
+    assert repr(exercise.calls(seed)) == repr(exercise.calls(seed))
+    again = run_cases(exercise, ANSWERS[number].oracle, seed).bundle
+    assert json.dumps(again, allow_nan=False) == json.dumps(bundles(number, seed)["oracle"])
+
+
+@every_exercise
+def test_a_function_that_spoils_its_inputs_spoils_nothing_else(number):
+    def greedy(*args, **settings):
+        value = ANSWERS[number].oracle(*args, **settings)
+        for arg in args:
+            if isinstance(arg, list):
+                arg.clear()
+        return value
+
+    assert check(number, greedy).passed and check(number, greedy).passed
+
+
+@every_exercise
+def test_no_value_is_too_large_to_be_compared(number):
+    text = json.dumps(bundles(number)["oracle"])
+    assert '"large"' not in text and '"object"' not in text
+
+
+# --- chapter 2: the numbers that are known ------------------------------------------------------------------
+
+
+def test_the_95_5_raters_agree_on_nine_of_ten_and_have_no_kappa():
+    a, b = ["good"] * 95 + ["bad"] * 5, ["bad"] * 5 + ["good"] * 95
+    rate = ANSWERS["2.1"].oracle([list(said) for said in zip(a, b, strict=True)])
+    assert rate == pytest.approx(0.90)
+    assert ANSWERS["2.3"].oracle(a, b) == pytest.approx(-0.0526, abs=1e-4)
+
+
+def test_fleiss_kappa_of_fourteen_raters_by_hand():
+    """Ten subjects, five classes, fourteen raters each: P = .378, chance = .213, kappa = .210."""
+    rows = "0 0 0 0 14,0 2 6 4 2,0 0 3 5 6,0 3 9 2 0,2 2 8 1 1,7 7 0 0 0,3 2 6 3 0,2 5 3 2 2,6 5 2 1 0,0 2 2 3 7"
+    labels = [[k for k, n in enumerate(row.split()) for _ in range(int(n))] for row in rows.split(",")]
+    assert ANSWERS["2.4"].oracle(labels) == pytest.approx(0.210, abs=5e-4)
+
+
+def test_a_bias_that_people_share_lifts_the_best_model_above_gold():
+    """All prefer the first, which is worse: gold is right on .3 of the labels, best on .7."""
+    assert ANSWERS["2.5"].oracle([[0.7], [0.7]], [False]) == pytest.approx((0.3, 0.7))
+
+
+def test_the_ceiling_of_the_package_for_simulated_people_is_the_learners():
+    import numpy as np
+
+    from prefcourse import agreement, annotators
+
+    generator = np.random.default_rng(0)
+    pairs = annotators.random_features(6, generator=generator)
+    crowd = [annotators.Annotator("careful", 2.0), annotators.Annotator("biased", 0.5, length=1.5)]
+    first = [annotators.label_probabilities(person, pairs)[:, 0].tolist() for person in crowd]
+    ours = ANSWERS["2.5"].oracle(first, (pairs.gold > 0).tolist())
+    assert ours == pytest.approx(tuple(agreement.reward_model_ceiling(crowd, pairs)))

@@ -798,7 +798,7 @@ def unanimity(labels_by_item: list[list[str]]) -> tuple[float, float]:
 
 # %% answer-2-3
 def cohen_kappa(a: list[str], b: list[str]) -> float:
-    """How far do two people agree beyond chance? nan if chance is 1 or there is no item.
+    """How far do two people agree beyond chance? nan if chance is 1 or without items.
     Raises ValueError if one of them labelled more items than the other."""
     if len(a) != len(b):
         raise ValueError(f"found {len(a)} and {len(b)} labels; expected equally many")
@@ -854,9 +854,9 @@ def reward_model_ceiling(
     probability_first: list[list[float]],
     first_is_better: list[bool],
 ) -> tuple[float, float]:
-    """What share of single labels does a model predict that knows the truth (gold), what
-    share the best model that knows the crowd but not who was asked (best)? nan, nan
-    without pairs."""
+    """What share of single labels does a model predict that knows the truth (gold)?
+    And the best model that knows the crowd but not who was asked (best)?
+    nan, nan without pairs."""
     crowd = [sum(column) / len(column) for column in zip(*probability_first, strict=True)]
     if not crowd:
         return float("nan"), float("nan")

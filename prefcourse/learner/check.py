@@ -52,7 +52,7 @@ def check_all(jobs: dict[Path, list[Exercise]], timeout: int) -> int:
 
 def check_one(path: Path, asked: list[Exercise], timeout: int) -> list[bool]:
     book = course.read(path)
-    print(f"{path}, saved {when_saved(path)}\n", flush=True)
+    print(f"{course.shown(path)}, saved {when_saved(path)}\n", flush=True)
     verdicts = []
     for outcome in run_checks(book, asked, path.parent, timeout):
         print(outcome.words + "\n", flush=True)

@@ -33,6 +33,12 @@ def find(given: str | None) -> Path:
     raise CourseError(f"no folder exercises/ with notebooks in {where}. Go to the course's folder, or say --course DIR")
 
 
+def shown(path: Path) -> str:
+    """As short as it can be typed from here."""
+    here = Path.cwd()
+    return str(path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path)
+
+
 def notebook_of(course: Path, chapter: int, room: str = "exercises") -> Path:
     found = [path for path in sorted((course / room).glob(f"{chapter:02}_*.ipynb")) if OURS.fullmatch(path.name)]
     if not found:

@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
     except (course.CourseError, OSError) as error:
         print(f"prefcourse reset: {error}", file=sys.stderr)
         return 2
-    print(f"{asked.number} {asked.function} is a stub again in {path}\nwhat you had is in {copy.name}")
+    print(f"{asked.number} {asked.function} is a stub again in {course.shown(path)}\nwhat you had is in {copy.name}")
     print("If it is open in JupyterLab: File > Reload Notebook from Disk, before you save it there.")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -32,14 +33,14 @@ def steps(book: NotebookNode, asked: list[Exercise]) -> list[Step]:
 
     A check stands where the notebook has it, or, if it was deleted, at the end; it is always the course's own call.
     """
-    calls = {e.number: Step(call(e), f"the check of {e.number}", e.number) for e in asked}
+    calls = {e.number: Step(call(e), f"The check of {e.number}", e.number) for e in asked}
     plan, waiting = [], dict(calls)
     for position, cell in enumerate(book.cells, start=1):
         kind, number = role(cell)
         if kind == "check" and number in waiting:
             plan.append(waiting.pop(number))
         elif cell.cell_type == "code" and kind != "check":
-            plan.append(Step(cell.source, f"the answer of {number}" if kind == "answer" else f"cell {position}"))
+            plan.append(Step(cell.source, f"The answer of {number}" if kind == "answer" else f"Cell {position}"))
     plan += waiting.values()
     last = max(place for place, step in enumerate(plan) if step.checks)
     return plan[: last + 1]
@@ -54,47 +55,51 @@ _display(_report, metadata={{"passed": bool(_report.passed)}})"""
 
 
 def run_checks(book: NotebookNode, asked: list[Exercise], folder: Path, timeout: int) -> Iterator[Outcome]:
-    """One outcome per exercise, each as soon as it is known. A kernel that hangs or dies ends the run."""
+    """One outcome per exercise, each as soon as it is known; after a hang or a crash in a new kernel."""
+    left = {e.number: e for e in asked}
+    while left:
+        for outcome in run_once(book, list(left.values()), folder, timeout):
+            del left[outcome.number]
+            yield outcome
+
+
+def run_once(book: NotebookNode, asked: list[Exercise], folder: Path, timeout: int) -> Iterator[Outcome]:
+    """Until all is done, or the kernel is lost. Where code above the checks lost it, no check can be made."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    plan = steps(book, asked)
+    plan, errors = steps(book, asked), []
     code = v4.new_notebook(cells=[v4.new_code_cell(step.source) for step in plan])
-    client = NotebookClient(
-        code, timeout=timeout, allow_errors=True, kernel_name="python3", record_timing=False, coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}},
-    )  # fmt: skip
-    errors, left = [], [step.checks for step in plan if step.checks]
-    with client.setup_kernel():
+    place = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(code, timeout=timeout, allow_errors=True, kernel_name="python3", resources=place)
+    with client.setup_kernel(stderr=subprocess.DEVNULL):  # else the kernel warns of its transport in the terminal
         for index, step in enumerate(plan):
             try:
                 cell = client.execute_cell(code.cells[index], index)
-            except CellTimeoutError:
-                errors.append(
-                    f"{step.name} ran longer than {timeout} s: does a loop never end? (--timeout changes this)"
-                )
-                break
-            except DeadKernelError:
-                errors.append(f"the kernel died in {step.name}: out of memory, or the code ended it")
-                break
+            except (CellTimeoutError, DeadKernelError) as error:
+                hangs = f"took longer than {timeout} s: does a loop never end? (--timeout allows more)"
+                why = hangs if isinstance(error, CellTimeoutError) else "ended the kernel: out of memory, or os._exit"
+                lost = [step.checks] if step.checks else [later.checks for later in plan[index:] if later.checks]
+                yield from (Outcome(number, False, f"{number}: not checked. {step.name} {why}") for number in lost)
+                return
             if step.checks:
-                left.remove(step.checks)
-                yield outcome(step, cell, errors)
-            else:
-                errors += [f"{step.name}: {output.ename}: {output.evalue}" for output in errors_of(cell)]
-    for number in left:
-        yield Outcome(number, False, f"{number}: not checked.\n  {errors[-1]}")
+                yield outcome_of(step, cell, errors)
+            errors += [f"{step.name}: {plain(problem)}" for problem in errors_of(cell) if not step.checks]
 
 
 def errors_of(cell: NotebookNode) -> list[NotebookNode]:
     return [output for output in cell.outputs if output.output_type == "error"]
 
 
-def outcome(step: Step, cell: NotebookNode, errors: list[str]) -> Outcome:
+def plain(error: NotebookNode) -> str:
+    """As in a traceback's last line, without colours and the number that IPython gives to a cell."""
+    return re.sub(r"\x1b\[[0-9;]*m|(?<=\()\d+\.py, ", "", f"{error.ename}: {error.evalue}")
+
+
+def outcome_of(step: Step, cell: NotebookNode, errors: list[str]) -> Outcome:
     """What a check displayed. Where it could not even be called, the errors of the cells above say why."""
     for output in cell.outputs:
         if "passed" in output.get("metadata", {}):
             return Outcome(step.checks, output.metadata.passed, output.data["text/plain"])
-    problems = errors + [f"{error.ename}: {error.evalue}" for error in errors_of(cell)]
-    plain = [re.sub(r"\x1b\[[0-9;]*m", "", problem) for problem in problems]
-    return Outcome(step.checks, False, "\n  ".join([f"{step.checks}: could not be checked.", *plain]))
+    problems = errors + [plain(error) for error in errors_of(cell)]
+    return Outcome(step.checks, False, "\n  ".join([f"{step.checks}: could not be checked.", *problems]))

@@ -48,6 +48,8 @@ def next_words(home: Path, records: dict[str, dict]) -> str:
         for e in asked:
             if "solved" not in records.get(e.number, {}):
                 about = f"{e.difficulty}, {e.minutes} minutes, points: {e.points}"
-                where = f"  open   {course.notebook_of(home, chapter)}\n  then   prefcourse check {e.number}"
+                where = (
+                    f"  open   {course.shown(course.notebook_of(home, chapter))}\n  then   prefcourse check {e.number}"
+                )
                 return f"next: {e.number} {e.function} ({about})\n{where}"
     return "All exercises are solved."

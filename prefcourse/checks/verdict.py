@@ -48,7 +48,8 @@ class Verdict:
 def judge(exercise: Exercise, given: Bundle, bundles: dict[str, Bundle]) -> Verdict:
     """`bundles` as from `expected_bundles`, under the seed of `given`."""
     if isinstance(given, dict) and given.get("state"):
-        return Verdict(exercise, str(given["state"]))
+        known = given["state"] in ("not written", "not a function")  # a forged "judged" would pass
+        return Verdict(exercise, given["state"] if known else "not readable")
     same = agreeing(given, bundles["oracle"])
     holds = dict.fromkeys((case.claim for case in exercise.cases), True)
     for case, agrees in zip(exercise.cases, same, strict=True):

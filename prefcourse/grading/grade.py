@@ -1,0 +1,238 @@
+"""Grades one submission: graft, run, judge, say. What comes out depends on its bytes, the reference and the settings.
+
+A cell that ends the kernel, or a limit that was broken, costs the exercise in which it happened: the rest runs again
+without it, as long as there is time.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import time
+from dataclasses import dataclass, field, replace
+
+from prefcourse.checks.run import agreeing, recognise, seed_name
+from prefcourse.grading import engine
+from prefcourse.grading.engine import Ran, Settings
+from prefcourse.grading.graft import Grafted, InvalidSubmission, Skeleton, graft
+from prefcourse.grading.nbval_plugin import bundles, same_bundle
+from prefcourse.grading.package_use import package_use
+from prefcourse.grading.reference import Question, Reference, package_for, versions
+from prefcourse.grading.result import CheckResult, Result, State, Status
+
+AGAIN = 8  # runs of one submission, at most
+STARTS = 2  # a machine under load may be too slow to start a kernel
+
+
+def grade_one(submission: bytes, reference: Reference, settings: Settings) -> Result:
+    """Never raises for what a submission is or does."""
+    start = time.monotonic()
+    blank = Result(
+        submission="",
+        student="",
+        digest=hashlib.sha256(submission).hexdigest(),
+        chapter=reference.chapter,
+        state=State.GRADED,
+        sandbox=settings.sandbox,
+        seed=seed_name(settings.seed),
+        versions=versions(),
+    )
+    try:
+        grafted = graft(reference.notebook, submission)
+    except InvalidSubmission as reason:
+        return replace(blank, state=State.INVALID, reason=str(reason))
+    history = _run(grafted, reference, settings)
+    checks = tuple(_Judge(grafted, reference, settings, history).checks())
+    return replace(
+        blank,
+        state=history.state,
+        reason=history.reason,
+        checks=checks,
+        notes=(*grafted.notes, *history.notes),
+        seconds=round(time.monotonic() - start, 2),
+    )
+
+
+# --- running ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _History:
+    """What the runs of one submission showed, put together."""
+
+    cells: dict[str, dict] = field(default_factory=dict)
+    culprits: dict[str, str] = field(default_factory=dict)  # cell -> what was wrong
+    state: State = State.GRADED
+    reason: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def _run(grafted: Grafted, reference: Reference, settings: Settings) -> _History:
+    history, package, end = _History(), package_for(reference, settings), time.monotonic() + settings.seconds
+    notebook = grafted.notebook
+    for _ in range(AGAIN):
+        left = max(1.0, end - time.monotonic())
+        ran = _started(notebook, package, replace(settings, seconds=left))
+        culprit = _culprit(notebook, ran)
+        history.cells |= {name: cell for name, cell in ran.cells.items() if name not in history.culprits}
+        if culprit is None:
+            if not ran.cells:
+                history.state, history.reason = State.GRADER_ERROR, f"nothing ran: {ran.stopped or ran.words[-300:]}"
+            return history
+        _blame(history, culprit, ran, settings)
+        notebook = _without(notebook, culprit)
+        if notebook is None or ran.stopped.startswith("time"):
+            return history
+    return history
+
+
+def _started(notebook: dict, package, settings: Settings) -> Ran:
+    for _ in range(STARTS):
+        ran = engine.run(notebook, package, settings)
+        if ran.cells or ran.stopped:
+            break
+    return ran
+
+
+def _culprit(notebook: dict, ran: Ran) -> str | None:
+    """The last cell that began, if it is not the last there is, or did not end."""
+    if not ran.cells:
+        return None
+    last = list(ran.cells)[-1]
+    fine = last == notebook["cells"][-1]["id"] and ran.cells[last]["outcome"] in ("passed", "failed", "timeout")
+    return None if fine and not ran.stopped else last
+
+
+def _blame(history: _History, culprit: str, ran: Ran, settings: Settings) -> None:
+    outcome = ran.cells[culprit]["outcome"]
+    if ran.stopped:
+        state = State.TIMEOUT if ran.stopped.startswith("time") else State.RESOURCE
+        words = (
+            ran.stopped.replace(ran.stopped, f"time: more than {settings.seconds:g} seconds in all")
+            if (state == State.TIMEOUT)
+            else ran.stopped
+        )
+    elif outcome == "timeout":
+        state, words = (
+            State.GRADED,
+            f"it took longer than {settings.cell_seconds:g} seconds and could not be interrupted",
+        )
+    elif outcome == "output":
+        state, words = State.RESOURCE, "output: it showed more than is kept"
+    else:
+        state, words = State.CRASHED, "the kernel's process ended"
+    history.culprits[culprit] = words
+    history.notes.append(f"cell {culprit}: {words}")
+    if history.state == State.GRADED:
+        history.state, history.reason = state, "" if state == State.GRADED else f"cell {culprit}: {words}"
+
+
+def _without(notebook: dict, culprit: str) -> dict | None:
+    """Without the helper, or without all of the exercise; None if it was one of our own cells."""
+    ours = {cell["id"]: cell["metadata"].get("prefcourse", {}) for cell in notebook["cells"]}
+    number, helper = ours[culprit].get("exercise"), ours[culprit].get("role") == "helper"
+    if not number and not helper:
+        return None
+    cells = [c for c in notebook["cells"] if c["id"] != culprit and (helper or ours[c["id"]].get("exercise") != number)]
+    return {**notebook, "cells": cells} if any(ours[c["id"]].get("role") == "check" for c in cells) else None
+
+
+# --- judging ------------------------------------------------------------------------------------------------
+
+
+class _Judge:
+    """From what happened to a status and a sentence per check. Words of the kernel's go into none of them."""
+
+    def __init__(self, grafted: Grafted, reference: Reference, settings: Settings, history: _History):
+        self.grafted, self.reference, self.settings, self.history = grafted, reference, settings, history
+        self.skeleton = Skeleton(reference.notebook)
+        packages = {number: question.package for number, question in reference.questions.items()}
+        self.package = package_use(grafted.answers, grafted.helpers, self.skeleton.functions, packages)
+
+    def checks(self):
+        for number, question in self.reference.questions.items():
+            check = self.history.cells.get(self.skeleton.checks[number])
+            mutant = self._mutant(question, check)
+            status = self._status(question, check)
+            yield CheckResult(
+                exercise=number,
+                function=question.function,
+                status=status,
+                points=question.points if status == Status.PASSED else 0.0,
+                max_points=question.points,
+                seconds=check["seconds"] if check else 0.0,
+                sentence=self._sentence(question, check, status, mutant),
+                mutant=mutant if status == Status.FAILED else None,
+            )
+
+    def _status(self, question: Question, check: dict | None) -> Status:
+        number, bundle = question.number, (check or {}).get("bundle")
+        answer = self.history.cells.get(self.skeleton.answers[number]) or {}
+        culprit = self._culprit(number)
+        if check and check["outcome"] == "passed" and same_bundle(bundle, self._expected(number)):
+            return Status.PASSED
+        if culprit or "timeout" in ((check or {}).get("outcome"), answer.get("outcome")):
+            return Status.TIMEOUT if not culprit or "seconds" in culprit else Status.ERROR
+        if number in self.grafted.missing:
+            return Status.MISSING
+        if check is None or check["outcome"] == "began":
+            return Status.NOT_RUN
+        if number in self.package or _not_available(bundle):
+            return Status.PACKAGE
+        if bundle is None:
+            return Status.ERROR
+        return Status.NOT_WRITTEN if bundle.get("state") == "not written" else Status.FAILED
+
+    def _expected(self, number: str) -> dict:
+        place = self.skeleton.place[self.skeleton.checks[number]]
+        return bundles(self.skeleton.cells[place]["outputs"])[0]
+
+    def _culprit(self, number: str) -> str | None:
+        found = (self.history.culprits.get(part[number]) for part in (self.skeleton.answers, self.skeleton.checks))
+        return next((words for words in found if words), None)
+
+    def _mutant(self, question: Question, check: dict | None) -> str | None:
+        bundle = (check or {}).get("bundle")
+        return recognise(bundle, question.mutants) if isinstance(bundle, dict) else None
+
+    def _sentence(self, question: Question, check: dict | None, status: Status, mutant: str | None) -> str:
+        if status == Status.FAILED:
+            return question.sentences[mutant] if mutant else _claim(question, check["bundle"])
+        if status == Status.ERROR:
+            return self._error(question, check)
+        if status == Status.TIMEOUT:
+            return f"It took longer than {self.settings.cell_seconds:g} seconds."
+        return {
+            Status.PASSED: "Solved.",
+            Status.NOT_WRITTEN: f"{question.function} is not written yet.",
+            Status.MISSING: "There is no answer to this exercise in the notebook.",
+            Status.PACKAGE: f"It uses the package's own functions; the exercise asks for {question.function} of your own.",
+            Status.NOT_RUN: "It was not run: the notebook was stopped before.",
+        }[status]
+
+    def _error(self, question: Question, check: dict | None) -> str:
+        if culprit := self._culprit(question.number):
+            return f"The notebook was stopped here: {culprit}."
+        answer = _error_name(self.history.cells.get(self.skeleton.answers[question.number]))
+        if answer:
+            return f"The cell of your answer stopped with {answer}."
+        return f"The check could not call {question.function}: it stopped with {_error_name(check) or 'an error'}."
+
+
+def _not_available(bundle: object) -> bool:
+    cases = bundle.get("cases") if isinstance(bundle, dict) else None
+    return any("NotAvailable" in str(c.get("error"))[:200] for c in cases or [] if isinstance(c, dict))
+
+
+def _claim(question: Question, bundle: dict) -> str:
+    """The first property that does not hold, in the words of the course."""
+    same = dict(zip(question.claims, agreeing(bundle, question.expected), strict=True))
+    name = next((name for name, holds in same.items() if not holds), None)
+    return f"What does not hold: {question.claims[name]}." if name else "The check did not run as it should."
+
+
+def _error_name(cell: dict | None) -> str | None:
+    """Python's own name of an error; a name that somebody made up is not repeated."""
+    name = (cell or {}).get("raised")
+    found = getattr(builtins, name or "", None)
+    return name if isinstance(found, type) and issubclass(found, BaseException) else "an error" if name else None

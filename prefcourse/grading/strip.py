@@ -1,0 +1,76 @@
+"""A copy of the package for kernels in which submissions run: without answers, without what grades, and with the
+functions that solve an exercise emptied.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import compileall
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
+LEFT_OUT = ("selfcheck.py", "answers.py", "grading", "build", "learner", "bench", "__pycache__", "*.ipynb")
+
+
+def stripped_package(emptied: Iterable[str], directory: Path | None = None) -> Path:
+    """The folder to put on the path: it holds `prefcourse` and nothing else. Made once per directory and content.
+
+    `emptied` names functions as "module:name". Without a directory the copy lives as long as this process.
+    """
+    return _stripped(tuple(sorted(set(emptied))), directory or _own_directory())
+
+
+@functools.cache
+def _own_directory() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="prefcourse-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+@functools.cache
+def _stripped(emptied: tuple[str, ...], directory: Path) -> Path:
+    where = directory / f"stripped-{hashlib.sha256(repr(emptied).encode()).hexdigest()[:12]}"
+    if not where.exists():
+        making = Path(tempfile.mkdtemp(prefix="making-", dir=directory))
+        _make(making, emptied)
+        try:
+            os.rename(making, where)
+        except OSError:  # another process was faster
+            shutil.rmtree(making)
+    return where
+
+
+def _make(where: Path, emptied: tuple[str, ...]) -> None:
+    package = where / "prefcourse"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    for module in {name.partition(":")[0] for name in emptied}:
+        file = where.joinpath(*module.split(".")).with_suffix(".py")
+        names = {function for m, _, function in (name.partition(":") for name in emptied) if m == module}
+        file.write_text(without_bodies(file.read_text(), names))
+    compileall.compile_dir(package, quiet=2)  # kernels see it read-only
+    where.chmod(0o755)
+
+
+def without_bodies(source: str, names: set[str]) -> str:
+    """The module with these functions reduced to signature and docstring. ValueError if one is not there."""
+    lines = source.splitlines(keepends=True)
+    found = {
+        node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name in names
+    }
+    if names - found.keys():
+        raise ValueError(f"the package has no function {', '.join(sorted(names - found.keys()))} to empty")
+    for node in sorted(found.values(), key=lambda node: -node.lineno):
+        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+        first, last = (body[0].lineno, body[-1].end_lineno) if body else (node.end_lineno + 1, node.end_lineno)
+        lines[first - 1 : last] = [
+            "    from prefcourse.checks.exercise import NotAvailable\n\n",
+            f'    raise NotAvailable("the package\'s own {node.name} is not available while yours is graded")\n',
+        ]
+    return "".join(lines)

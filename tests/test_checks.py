@@ -563,3 +563,13 @@ def test_as_html_of_an_empty_verdict_is_well_formed():
     verdict = judge(DOUBLE, {"state": "not written"}, BUNDLES)
     told = words(verdict, {}, {}, None, {}, "")
     assert as_html(told).count("<div") == as_html(told).count("</div>") == 1
+
+
+def test_of_what_was_printed_the_first_failing_case_is_shown():
+    def chatty(labels_by_item, drop_ties=False):
+        print("items:", len(labels_by_item))
+        return mean_of_rates(labels_by_item, drop_ties)
+
+    report = check("2.1", chatty)
+    assert str(report).endswith("What it printed there (this does not count):\n    items: 2")
+    assert report.run.said["stdout"].count("items:") == 12

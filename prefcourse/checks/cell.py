@@ -104,13 +104,13 @@ def _other_function(exercise: Exercise, function: Callable) -> str:
 
 
 def reference_source(number: str) -> str | None:
-    """The source of the answer cell in solutions/, looked for in this folder and those above; None in solutions/
-    itself, where the answer stands in view."""
+    """The source of the answer cell in solutions/, here or beside this folder; None in solutions/ itself, where
+    the answer stands in view."""
     here, chapter = Path.cwd(), number.partition(".")[0].zfill(2)
     if here.name == "solutions":
         return None
     with suppress(Exception):  # a solution that cannot be read is no reason for a check to fail
-        found = (path for folder in (here, *here.parents) for path in folder.glob(f"solutions/{chapter}_*.ipynb"))
+        found = (path for folder in (here, here.parent) for path in folder.glob(f"solutions/{chapter}_*.ipynb"))
         for notebook in found:
             for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
                 if {"role": "answer", "exercise": number}.items() <= cell["metadata"].get("prefcourse", {}).items():

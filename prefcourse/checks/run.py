@@ -29,7 +29,7 @@ Bundle = dict[str, Any]
 
 
 class Run(NamedTuple):
-    """`bundle` is compared, `said` never: stdout, stderr, warnings, and the message of each error by case."""
+    """`bundle` is compared, `said` never: stdout, stderr, warnings; by case, what it printed and its error's words."""
 
     bundle: Bundle
     said: dict[str, Any]
@@ -58,11 +58,13 @@ def run_cases(exercise: Exercise, function: Callable, seed: str = PUBLIC) -> Run
 
     A KeyboardInterrupt is the learner's way to stop, and goes on.
     """
-    out, err, messages, cases = _Shortened(), _Shortened(), {}, []
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _heard_warnings() as heard:
+    err, printed, messages, cases = _Shortened(), {}, {}, []
+    with contextlib.redirect_stderr(err), _heard_warnings() as heard:
         for case, call in zip(exercise.cases, exercise.calls(seed), strict=True):
+            printed[case.name] = _Shortened()
             try:
-                cases.append(_called(exercise, function, case, copy.deepcopy(call)))
+                with contextlib.redirect_stdout(printed[case.name]):
+                    cases.append(_called(exercise, function, case, copy.deepcopy(call)))
             except NotWritten as error:
                 return Run(empty_bundle(exercise.number, seed, "not written"), {"messages": {case.name: str(error)}})
             except KeyboardInterrupt:
@@ -71,8 +73,9 @@ def run_cases(exercise: Exercise, function: Callable, seed: str = PUBLIC) -> Run
                 cases.append({"name": case.name, "error": _kinds(error), "tolerance": list(case.tolerance)})
                 messages[case.name] = _message(error, function)
     bundle = {"version": VERSION, "exercise": exercise.number, "seed": seed_name(seed), "cases": cases}
-    said = {"stdout": out.getvalue(), "stderr": err.getvalue(), "warnings": _texts(heard), "messages": messages}
-    return Run(bundle, said)
+    texts = {name: out.getvalue() for name, out in printed.items() if out.tell()}
+    said = {"stdout": "".join(texts.values())[:LONGEST], "stderr": err.getvalue(), "warnings": _texts(heard)}
+    return Run(bundle, said | {"printed": texts, "messages": messages})
 
 
 @contextlib.contextmanager

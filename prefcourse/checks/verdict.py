@@ -15,6 +15,7 @@ from prefcourse.checks.values import difference, in_words
 
 WIDTH = 88
 UNKNOWN = "None of the mistakes known here gives these values. Do this case by hand and compare step by step."
+PRINTED = "What it printed there (this does not count)"
 STOPPED = "It stops with an error instead of an answer: read what the error says, and look at the line that it names."
 
 
@@ -91,7 +92,7 @@ class Words:
 def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, said: dict, guess: str) -> Words:
     """`call`, `guess`: inputs of the first case that fails, and the sentence about it."""
     number, claims = verdict.exercise.number, [(holds, claim) for claim, holds in verdict.holds.items()]
-    printed = _printed(said)
+    printed = _printed(said, verdict)
     if verdict.passed:
         advice = [f"To compare with the reference, in a terminal: prefcourse hint {number} --reveal"]
         return Words(verdict.headline, True, claims, advice=advice, printed=printed)
@@ -141,9 +142,12 @@ def _short(value: object, most: int = 400) -> str:
     return text if len(text) <= most else f"{text[:most]} ..."
 
 
-def _printed(said: dict) -> str:
-    """The beginning of what the function printed: it is the learner's own way to look inside."""
-    lines = [*said.get("stdout", "").splitlines(), *said.get("warnings", []), *said.get("stderr", "").splitlines()]
+def _printed(said: dict, verdict: Verdict) -> str:
+    """The beginning of what it printed on the first case that fails: the learner's own way to look inside."""
+    text = said.get("stdout", "")
+    if verdict.first is not None:
+        text = said.get("printed", {}).get(verdict.exercise.cases[verdict.first].name, "")
+    lines = [*text.splitlines(), *said.get("warnings", []), *said.get("stderr", "").splitlines()]
     return "\n".join(lines[:8] + ([f"... {len(lines) - 8} lines more"] if len(lines) > 8 else []))
 
 
@@ -160,7 +164,7 @@ def as_text(words: Words) -> str:
     for sentence in words.advice:
         lines += _wrapped(sentence)
     if words.printed:
-        lines += ["It printed (this does not count):", *_code(words.printed, "    ")]
+        lines += [f"{PRINTED}:", *_code(words.printed, "    ")]
     return "\n".join(lines)
 
 
@@ -208,7 +212,7 @@ def as_html(words: Words, reference: str = "") -> str:
         )
     parts += [f"<p style='margin:.3em 0'>{escape(sentence)}</p>" for sentence in words.advice]
     if words.printed:
-        parts.append(_folded("It printed (this does not count)", words.printed))
+        parts.append(_folded(PRINTED, words.printed))
     if reference:
         parts.append(_folded("The reference, for comparison", reference))
     return f'<div class="prefcourse-check" role="status" style="{_BOX.format(edge=edge)}">{"".join(parts)}</div>'

@@ -253,5 +253,5 @@ def test_every_format_is_written_for_every_state(tmp_path):
 
 
 def test_every_status_and_state_has_its_words():
-    assert set(words.SIGNS) == set(Status) and set(words.STATES) == set(State)
+    assert set(words.SIGNS) == set(words.SENTENCES) == set(Status) and set(words.STATES) == set(State)
     assert tables.harmless("Jane") == "Jane"

@@ -13,7 +13,7 @@ import signal
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -63,32 +63,34 @@ class Task(NamedTuple):
 Outcomes = Iterator[tuple[Task, dict]]
 
 
-def plan(source: Path, course: Course) -> list[Task]:
-    """What there is to grade, in the order of the reports."""
-    chapters = list(course.references)
+def plan(source: Path, chapters: Collection[str]) -> list[Submission]:
+    """What was handed in, read once, in the order of the reports."""
     found = submissions.find(source, chapters)
-    known = submissions.settle(submissions.inspect(s, chapters) for s in progress(found, "reading"))
-    return [Task(s, "" if s.problem else key_of(s.digest, course.versions[s.chapter])) for s in known]
+    return submissions.settle(submissions.inspect(s, chapters) for s in progress(found, "reading", len(found)))
+
+
+def tasks(found: Iterable[Submission], course: Course) -> list[Task]:
+    return [Task(s, "" if s.problem else key_of(s.digest, course.versions[s.chapter])) for s in found]
 
 
 def key_of(digest: str, version: str) -> str:
     return sha256(f"{digest} {version}".encode()).hexdigest()
 
 
-def share(tasks: list[Task], shard: tuple[int, int]) -> list[Task]:
+def share(found: list[Submission], shard: tuple[int, int]) -> list[Submission]:
     """The i-th of n parts: every n-th, so that parts are alike in size and in work."""
     number, count = shard
-    return tasks[number - 1 :: count]
+    return found[number - 1 :: count]
 
 
 # --- the folder --------------------------------------------------------------------------------------------
 
 
-def prepare(out: Path, source: Path, record: dict, *, resume: bool) -> None:
+def prepare(out: Path, record: dict, *, resume: bool = False, source: Path | None = None) -> None:
     """Nothing is overwritten: a new or empty folder, or on request one that holds a batch."""
     if out.exists() and not out.is_dir():
         raise BatchError(f"{out} is a file; choose another folder: -o FOLDER")
-    if source.resolve() in (out.resolve(), *out.resolve().parents):
+    if source and source.resolve() in (out.resolve(), *out.resolve().parents):
         raise BatchError(f"{out} lies among the submissions; choose a folder outside of {source}: -o FOLDER")
     if out.exists() and any(out.iterdir()):
         if not resume:
@@ -96,6 +98,11 @@ def prepare(out: Path, source: Path, record: dict, *, resume: bool) -> None:
         if not (out / RECORD).is_file():
             raise BatchError(f"{out} holds no batch that could go on ({RECORD} is missing). A new one: -o FOLDER")
     (out / GRADED).mkdir(parents=True, exist_ok=True)
+    write_record(out, record)
+
+
+def write_record(out: Path, record: dict) -> None:
+    """What the batch is: made at once, so that it can be resumed, and again when all is known."""
     write_whole(out / RECORD, json.dumps(record, indent=2))
 
 
@@ -121,7 +128,7 @@ def unfinished(tasks: Iterable[Task], out: Path) -> list[Task]:
     return [by_key[key] for key, result in found.items() if result is None or result.state == State.GRADER_ERROR]
 
 
-def grade(tasks: list[Task], out: Path, outcomes: Outcomes, total: int | None = None) -> None:
+def grade(out: Path, outcomes: Outcomes, total: int | None = None) -> None:
     """Keep each result the moment it is there. Ctrl-C and SIGTERM raise KeyboardInterrupt; what is kept stays."""
     with stopped_by_sigterm():
         try:
@@ -312,13 +319,17 @@ def merge(folders: Iterable[Path]) -> tuple[list[Result], dict]:
     """The results of finished batches or shards, in the order of the whole, and what they have in common."""
     batches = {folder: _finished(folder) for folder in folders}
     records = [found["batch"] for found in batches.values()]
-    for name in ("course", "seed", "sandbox"):
-        if len(values := {json.dumps(record[name], sort_keys=True) for record in records}) > 1:
-            raise BatchError(f"graded under different {name}: {' and '.join(sorted(values))}. Grade again under one")
+    for name in ("seed", "sandbox"):
+        if len(values := {record[name] for record in records}) > 1:
+            raise BatchError(f"not graded alike: {name} {' and '.join(sorted(values))}. Grade them again under one")
+    versions = {(stem, version) for record in records for stem, version in record["course"].items()}
+    course = dict(versions)
+    if len(course) < len(versions):
+        raise BatchError("graded against different references or settings, so points differ in meaning: grade again")
     _all_shards(records)
     rows = {(r.submission, r.digest): r for found in batches.values() for r in found["results"]}
     merged = sorted(rows.values(), key=lambda result: submissions.natural(result.submission))
-    return merged, records[0] | {"shard": "1/1", "total": len(merged)}
+    return merged, records[0] | {"course": course, "shard": "1/1", "total": len(merged)}
 
 
 def _finished(folder: Path) -> dict:

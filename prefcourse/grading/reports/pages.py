@@ -40,7 +40,8 @@ td { font-variant-numeric: tabular-nums } .tight { white-space: nowrap }
 .cards .card { margin: 0 } .bar { display: block; height: .6rem; min-width: 6rem; border-radius: 3px;
   background: linear-gradient(90deg, var(--bar) var(--part), var(--rest) var(--part)) }
 .bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .25rem .8rem; align-items: center }
-ul { padding-left: 1.2rem } td ul { margin: .1rem 0 } code { font-size: .92em }
+@media (max-width: 40rem) { .tight { white-space: normal; overflow-wrap: normal } th, td { padding: .4rem .35rem } }
+.bar + .wide { margin-top: 1.2rem } ul { padding-left: 1.2rem } td ul { margin: .1rem 0 } code { font-size: .92em }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # should an escape ever be forgotten, the browser stops it
 

@@ -20,6 +20,16 @@ SIGNS = {  # a sign and a word: colour alone tells nothing to many
     Status.PACKAGE: ("✗", "the package's own answer"),
     Status.NOT_RUN: ("–", "not run"),
 }
+SENTENCES = {  # where the check has none of its own
+    Status.PASSED: "All its checks hold.",
+    Status.FAILED: "At least one value is not right. The check in the notebook shows the first case that fails.",
+    Status.NOT_WRITTEN: "Still the stub that came with the exercise.",
+    Status.ERROR: "It raised an error before there was a value to look at.",
+    Status.TIMEOUT: "It ran longer than a check may.",
+    Status.MISSING: "No cell with this answer was found. Keep the line that marks it.",
+    Status.PACKAGE: "This is the package's own function; the exercise is to write it.",
+    Status.NOT_RUN: "Everything was stopped before its turn came.",
+}
 STATES = {  # for a learner
     State.GRADED: "",
     State.INVALID: "It could not be read as a notebook, so nothing was graded and nothing is lost. Hand it in again.",
@@ -51,7 +61,7 @@ def share(result: Result) -> float:
 
 def sentence(check: CheckResult) -> str:
     """What a learner reads about one exercise."""
-    return clean(check.sentence) or f"{check.function or 'The answer'}: {SIGNS[check.status][1]}."
+    return clean(check.sentence) or SENTENCES[check.status]
 
 
 def reason(result: Result) -> str:

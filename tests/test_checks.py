@@ -573,3 +573,11 @@ def test_of_what_was_printed_the_first_failing_case_is_shown():
     report = check("2.1", chatty)
     assert str(report).endswith("What it printed there (this does not count):\n    items: 2")
     assert report.run.said["stdout"].count("items:") == 12
+
+
+def test_a_stub_that_the_function_calls_is_named():
+    def helper(labels_by_item):
+        raise NotWritten("agreement_rate")
+
+    shown = " ".join(str(check("2.4", helper)).split())
+    assert shown.startswith("2.4 fleiss_kappa: it calls a stub. agreement_rate is not written yet.")

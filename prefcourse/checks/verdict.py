@@ -97,7 +97,11 @@ def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, 
         advice = [f"To compare with the reference, in a terminal: prefcourse hint {number} --reveal"]
         return Words(verdict.headline, True, claims, advice=advice, printed=printed)
     if verdict.first is None:
-        return Words(verdict.headline, False)
+        stub = next(iter(said.get("messages", {}).values()), "")  # perhaps another one, which this function calls
+        own = stub.startswith(f"{verdict.exercise.function} ") or not stub
+        return Words(
+            verdict.headline if own else f"{number} {verdict.exercise.function}: it calls a stub. {stub}", False
+        )
     case = _case_in_words(verdict, given["cases"][verdict.first], expected["cases"][verdict.first], call, said)
     if guess == UNKNOWN:
         guess = _unknown(given["cases"][verdict.first])

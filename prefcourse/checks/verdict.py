@@ -69,13 +69,6 @@ def mistake(verdict: Verdict, answers: Answers) -> str:
     return f"Likeliest mistake: {sentence}" if verdict.certain else f"It may be that {sentence}"
 
 
-def without_values(verdict: Verdict, answers: Answers) -> str:
-    """What may be said where the cases are hidden: which properties fail, and the authored sentence."""
-    failing = [claim for claim, holds in verdict.holds.items() if not holds]
-    guess = mistake(verdict, answers) if verdict.mutant else ""
-    return " ".join(filter(None, [verdict.headline, *(f"Does not hold: {claim}." for claim in failing), guess]))
-
-
 # --- the words of a verdict, before they become text or HTML -----------------------------------------------
 
 

@@ -4,11 +4,14 @@
 same sums in fewer, larger steps: norms folded into the matrices that follow them, residuals added
 by the matrix product, rotary positions as one complex product, and the last layer finishes only the positions that are
 asked for. Rows begin in column 0 (`Sequences.left_aligned`), so that causality is mask enough. Tests hold it to
-the Hugging Face forward, gradients included. `response_logprobs` then applies the head on response positions only.
+the Hugging Face forward, gradients included. `response_logprobs` then applies the head on response positions only:
+`logit_head`, which is held to the model's own logits before it is first used.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +24,7 @@ from prefcourse.sequences import Sequences
 _PLAIN_PARTS = set(
     "ModuleList LlamaDecoderLayer LlamaAttention LlamaMLP LlamaRMSNorm Linear SiLU SiLUActivation".split()
 )
+_HEADS_HELD_TO_THEIR_MODEL = weakref.WeakSet()
 
 
 class Layer(NamedTuple):
@@ -163,6 +167,55 @@ def response_hidden(model, sequences: Sequences) -> Float[Tensor, "M D"]:
     return hidden_states(model, rows.input_ids[:, :-1], rows.attention_mask[:, :-1], rows.response_mask[:, 1:])
 
 
+def logit_head(model) -> Callable[[Float[Tensor, "M D"]], Float[Tensor, "M V"]]:
+    """From last hidden states to logits, in float32, scaled (Cohere, Granite) and capped (Gemma) as the model does it.
+
+    ValueError if the model does anything else to them: its log-probabilities would be wrong, silently.
+    """
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    factor = number(config, "logit_scale", 1.0) / number(config, "logits_scaling", 1.0)
+    cap = number(config, "final_logit_softcapping", None)
+
+    def logits_of(hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
+        logits = head(hidden).float()
+        logits = logits if factor == 1 else logits * factor
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    if model not in _HEADS_HELD_TO_THEIR_MODEL:
+        if head is None or not gives_own_logits(model, logits_of):
+            known = "known: a linear head, logit_scale, logits_scaling, final_logit_softcapping"
+            raise ValueError(
+                f"{type(model).__name__} makes its logits in a way that is not known here ({known}), so its"
+                " log-probabilities would be wrong. Use another model, or extend backbone.logit_head"
+            )
+        _HEADS_HELD_TO_THEIR_MODEL.add(model)
+    return logits_of
+
+
+def number(config, name: str, default: float | None) -> float | None:
+    """A setting, where the model has it as a number."""
+    found = getattr(config, name, None)
+    return found if isinstance(found, int | float) else default
+
+
+@torch.no_grad()
+def gives_own_logits(model, logits_of: Callable) -> bool:
+    """Whether `logits_of` the trunk's states are the logits of the model's own forward, on two tokens."""
+    ids, states = torch.arange(2, device=model.device)[None], []
+    hook = trunk(model).register_forward_hook(lambda module, given, found: states.append(found[0]))
+    try:
+        with torch.random.fork_rng(devices=[]):  # dropout may draw
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+    finally:
+        hook.remove()
+    try:
+        ours = logits_of(states[-1])
+    except (RuntimeError, IndexError):  # the head reads other states, or those of another trunk
+        return False
+    rounding = 16 * torch.finfo(model.dtype).eps
+    return ours.shape == logits.shape and torch.allclose(ours, logits, rtol=rounding, atol=1e-6, equal_nan=True)
+
+
 def scatter(flat: Float[Tensor, " N"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Back from the list of response tokens to (B, T), zero elsewhere."""
     return flat.new_zeros(mask.shape).masked_scatter(mask, flat)
@@ -173,7 +226,6 @@ def response_logprobs(model, sequences: Sequences) -> Float[Tensor, "B T"]:
 
     Equal to `logprobs.token_logprobs` of the full logits, computed on response positions only.
     """
-    hidden = response_hidden(model, sequences)
-    logits = model.get_output_embeddings()(hidden).float()
+    logits = logit_head(model)(response_hidden(model, sequences))
     chosen = -F.cross_entropy(logits, sequences.input_ids[:, 1:][sequences.response_mask[:, 1:]], reduction="none")
     return scatter(chosen, sequences.response_mask)

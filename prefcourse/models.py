@@ -14,7 +14,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prefcourse.backbone import hidden_states, response_hidden, scatter, trunk
+from prefcourse.backbone import hidden_states, logit_head, response_hidden, scatter, trunk
 from prefcourse.sequences import Sequences
 
 SIZES = {  # name: (layers, width, feed-forward width); parameters with PocketWorld's 137 words
@@ -116,7 +116,7 @@ class PolicyWithValue(nn.Module):
         """Log-probabilities, entropies (no gradient) and values of the response tokens, each (B, T), 0 elsewhere."""
         hidden = response_hidden(self.lm, sequences)
         mask = sequences.response_mask
-        logprobs = torch.log_softmax(self.lm.get_output_embeddings()(hidden).float(), dim=-1)  # (N, V)
+        logprobs = torch.log_softmax(logit_head(self.lm)(hidden), dim=-1)  # (N, V)
         chosen = logprobs.gather(1, sequences.input_ids[mask][:, None]).squeeze(1)
         with torch.no_grad():
             entropy = -(logprobs.exp() * logprobs).sum(dim=1)

@@ -19,6 +19,7 @@ from prefcourse.backbone import (
     fold,
     is_plain_llama,
     lengths,
+    logit_head,
     norm_floor,
     norm_weight,
     rotate,
@@ -185,7 +186,7 @@ def sample_ids(
     rows = len(prompt)
     decoder = decoder or (LlamaDecoder if is_plain_llama(model) else CachedDecoder)
     decoder = decoder(model, rows, prompt.shape[1] + max_new_tokens)
-    head = model.get_output_embeddings()
+    head = logit_head(model)
     u = 1 - torch.rand(max_new_tokens, rows, generator=generator, device=prompt.device)
     tokens = prompt.new_full((max_new_tokens, rows), pad_id)
     logprobs, values = torch.zeros(2, max_new_tokens, rows, device=prompt.device)

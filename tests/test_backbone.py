@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+import transformers
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from prefcourse import backbone
-from prefcourse.logprobs import token_logprobs
-from prefcourse.models import RewardModel
+from prefcourse.logprobs import token_entropy, token_logprobs
+from prefcourse.models import PolicyWithValue, RewardModel
 from prefcourse.sequences import Sequences
 
 WORDS, ROWS, COLUMNS = 41, 7, 15
 
 
 def llama(**changes) -> LlamaForCausalLM:
-    """A random Llama whose norms and head are far from their bland starting values."""
+    return decoder("Llama", **changes)
+
+
+def decoder(family: str, **changes):
+    """A random model of a family, whose norms and head are far from their bland starting values."""
     settings = dict(
         vocab_size=WORDS, hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=4, tie_word_embeddings=True, initializer_range=0.3, pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**settings | changes))
+    config = getattr(transformers, f"{family}Config")(**settings | changes)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     for parameter in model.parameters():
         if parameter.dim() == 1:
             parameter.data.uniform_(0.5, 1.5)
@@ -76,6 +82,9 @@ MODELS = {
     ),
     "gelu": lambda: llama(hidden_act="gelu"),
     "gpt2": gpt2,
+    "capped": lambda: decoder("Gemma2", head_dim=8, bos_token_id=2, final_logit_softcapping=2.0),
+    "scaled": lambda: decoder("Cohere", bos_token_id=2, logit_scale=0.25),
+    "divided": lambda: decoder("Granite", bos_token_id=2, logits_scaling=4.0),
 }
 PLAIN = {"tied", "untied", "rope_theta", "eps", "one layer"}
 
@@ -95,6 +104,42 @@ def test_log_probabilities_and_gradients_are_those_of_the_full_forward(name, pad
     assert (lean[~rows.response_mask] == 0).all() and (lean[1] == 0).all()
     for ours, theirs in zip(gradients(model, lean), gradients(model, plain), strict=True):
         torch.testing.assert_close(ours, theirs, atol=3e-5 * float(theirs.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("name", ["tied", "capped", "scaled", "divided"])
+def test_actor_and_critic_read_the_models_own_logits(name):
+    model, rows = MODELS[name](), random_rows("both")
+    logits = reference_logits(model, rows)
+    logprobs, entropy, _ = PolicyWithValue(model)(rows)
+    expected = token_logprobs(logits, rows.input_ids, rows.response_mask)
+    torch.testing.assert_close(logprobs, expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy, token_entropy(logits, rows.response_mask), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: decoder("HyperCLOVAX", logits_scaling=4.0),  # multiplies by what Granite divides by
+        lambda: transformers.BertLMHeadModel(
+            transformers.BertConfig(vocab_size=WORDS, hidden_size=32, intermediate_size=56, num_hidden_layers=1,
+                                    num_attention_heads=4, is_decoder=True)  # a layer stands before its head
+        ),
+    ],
+)  # fmt: skip
+def test_a_head_that_is_not_known_is_refused(make):
+    """Silence would mean wrong log-probabilities."""
+    with pytest.raises(ValueError, match="makes its logits in a way that is not known here"):
+        backbone.response_logprobs(make(), random_rows("right"))
+
+
+def test_holding_the_head_to_its_model_moves_no_randomness_and_accepts_a_ruined_model():
+    model = gpt2().train()  # with dropout
+    before = torch.get_rng_state()
+    backbone.logit_head(model)
+    assert torch.equal(torch.get_rng_state(), before) and model.training
+    model = llama()
+    model.model.norm.weight.data.fill_(torch.nan)  # a matter for the loop, which says what to try
+    assert backbone.response_logprobs(model, random_rows("right")).isnan().any()
 
 
 @pytest.mark.parametrize("name", ["tied", "untied", "grouped queries", "gpt2"])

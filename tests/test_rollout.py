@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_backbone import MODELS, WORDS, gpt2, llama
+from test_backbone import MODELS, PLAIN, WORDS, llama, reference_logits
 
 from prefcourse import models, rollout
 from prefcourse.backbone import is_plain_llama, response_logprobs
+from prefcourse.logprobs import token_logprobs
 from prefcourse.rollout import CachedDecoder, LlamaDecoder, sample, sample_ids
 from prefcourse.worlds.pocket import PocketWorld
 
@@ -41,7 +42,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", ["tied", "untied", "rope_theta", "eps", "one layer", "grouped queries", "gpt2"])
+@pytest.mark.parametrize("name", [*sorted(PLAIN), "grouped queries", "gpt2", "capped", "scaled", "divided"])
 @pytest.mark.parametrize("new_tokens", [1, 12, 40])
 def test_greedy_is_what_generate_writes(name, new_tokens):
     model, (prompt, mask) = MODELS[name]().eval(), prompts_of([3, 7, 5, 1])
@@ -96,14 +97,16 @@ def test_reported_log_probabilities_are_those_of_a_forward_pass(wild, tokenizer,
     torch.testing.assert_close(drawn.logprobs, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("make", [gpt2, MODELS["grouped queries"]])
-def test_any_other_model_reports_its_own_log_probabilities(make, tokenizer):
-    model = make()
+@pytest.mark.parametrize("name", ["gpt2", "grouped queries", "capped", "scaled", "divided"])
+def test_any_other_model_reports_its_own_log_probabilities(name, tokenizer):
+    model = MODELS[name]()
     model.resize_token_embeddings(len(tokenizer))
     assert not is_plain_llama(model)
     drawn = sample(model, tokenizer, PROMPTS * 4, max_new_tokens=20, generator=seeded())
+    rows = drawn.sequences
     with torch.no_grad():
-        torch.testing.assert_close(drawn.logprobs, response_logprobs(model, drawn.sequences), atol=1e-4, rtol=0)
+        expected = token_logprobs(reference_logits(model, rows), rows.input_ids, rows.response_mask)
+    torch.testing.assert_close(drawn.logprobs, expected, atol=1e-4, rtol=0)
 
 
 def test_eos_ends_a_response_and_is_part_of_it(wild, tokenizer):

@@ -132,6 +132,16 @@ def test_our_own_error_is_told_as_ours_and_without_details():
     assert "fault is ours" in page.text and "graft.py" not in page.text and "KeyError" not in page.text
 
 
+def test_learners_read_sentences_and_nothing_of_the_graders_inside(tmp_path):
+    """Seed, digests and the place of an error are the instructor's."""
+    folder = written(tmp_path, [replace(r, digest="a1b2c3" * 8) for r in sample()], *reports.FORMATS)
+    theirs = [p for p in folder.rglob("*") if p.is_file() and p.name not in ("results.csv", "overview.html")]
+    for file in theirs:
+        if file != folder / "results.json":
+            told = file.read_text(encoding="utf-8")
+            assert not any(word in told for word in ("KeyError", "graft.py", "a1b2c3")), file
+
+
 def test_pages_load_nothing_and_run_nothing(tmp_path):
     folder = written(tmp_path, sample(), "html")
     for file in [folder / "overview.html", *(folder / "feedback").iterdir()]:

@@ -96,8 +96,9 @@ def _around(parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def natural(text: str) -> list:
-    """To sort names as people do: 2.9 before 2.10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d{1,18}|\D+", text)]
+    """To sort names as people do: 2.9 before 2.10, and a before B."""
+    parts = re.findall(r"\d{1,18}|\D+", text.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts] + [(2, 0, text)]
 
 
 def printable(text: str, longest: int = 200) -> str:

@@ -1,0 +1,204 @@
+"""`prefcourse grade`, `merge` and `doctor`: what they print, what they leave, and their exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from test_batch import RECORD, STEM, course, hand_in
+
+from prefcourse.grading import batch, command, doctor, merge
+from prefcourse.grading.result import State
+
+
+class CourseDefect(RuntimeError):
+    pass
+
+
+@pytest.fixture
+def grade(tmp_path, monkeypatch):
+    """The command, with a course that grades by words and a sandbox that is always there."""
+    room = tmp_path / "course" / "solutions"
+    room.mkdir(parents=True)
+    (room / f"{STEM}.ipynb").write_text("{}")
+    monkeypatch.chdir(room.parent)
+    monkeypatch.setattr(command, "settings_of", lambda args, secret: SimpleNamespace(sandbox="bwrap"))
+    monkeypatch.setattr(command, "course_of", lambda solutions, settings: course(tmp_path))
+    return lambda *words: run(command, str(tmp_path / "submissions"), *words)
+
+
+def run(module, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return module.main(parser.parse_args(words))
+
+
+def results(out: Path) -> list[dict]:
+    return json.loads((out / "results.json").read_text())["results"]
+
+
+def test_zero_whatever_the_marks(grade, tmp_path, capsys):
+    hand_in(tmp_path, ann="right", bob="wrong")
+    out = tmp_path / "out"
+    assert grade("-o", str(out), "--jobs", "1") == 0
+    told = capsys.readouterr()
+    assert "2 submissions: 2 graded" in told.out and "mean: 1 of 2 points (50 %)" in told.out
+    assert f"look at {out / 'overview.html'}" in told.out and "no --seed-file" in told.err
+    assert {path.name for path in out.iterdir()} == {
+        "batch.json", "graded", "results.csv", "results.json", "junit.xml", "feedback", "overview.html"}  # fmt: skip
+
+
+def test_one_below_the_floor(grade, tmp_path):
+    hand_in(tmp_path, ann="right", bob="wrong")
+    assert grade("-o", str(tmp_path / "a"), "--fail-under", "0") == 0
+    assert grade("-o", str(tmp_path / "b"), "--fail-under", "60") == 1
+
+
+def test_two_for_what_cannot_be_used(grade, tmp_path, capsys):
+    (tmp_path / "submissions").mkdir()
+    assert grade("-o", str(tmp_path / "out")) == 2 and "no submission in" in capsys.readouterr().err
+    hand_in(tmp_path, ann="right")
+    assert grade("-o", str(tmp_path)) == 2 and "lies" not in capsys.readouterr().out
+    assert grade("-o", str(tmp_path / "submissions" / "out")) == 2
+    assert grade("-o", str(tmp_path / "new"), "--seed-file", str(tmp_path / "none")) == 2
+    assert grade("-o", str(tmp_path / "new"), "--course", str(tmp_path)) == 2
+    assert run(command, str(tmp_path / "nowhere"), "-o", str(tmp_path / "new")) == 2
+    (tmp_path / "short").write_text("x")
+    assert grade("-o", str(tmp_path / "new2"), "--seed-file", str(tmp_path / "short")) == 2
+
+
+@pytest.mark.parametrize("words", [["--shard", "3/2"], ["--shard", "x"], ["--jobs", "0"], ["--format", "pdf"]])
+def test_two_for_words_that_are_none(grade, tmp_path, words):
+    with pytest.raises(SystemExit) as stop:
+        grade("-o", str(tmp_path / "out"), *words)
+    assert stop.value.code == 2
+
+
+def test_three_for_a_defect_of_the_course(grade, tmp_path, monkeypatch, capsys):
+    def defect(*_):
+        raise CourseDefect("2.1: the solution and the oracle disagree")
+
+    monkeypatch.setattr(command, "course_of", defect)
+    hand_in(tmp_path, ann="right")
+    assert grade("-o", str(tmp_path / "out"), "--format", "gradescope") == 3
+    assert "nobody was graded: 2.1" in capsys.readouterr().err
+    assert "no fault of yours" in (tmp_path / "out" / "gradescope" / "results.json").read_text()
+
+
+def test_four_without_the_sandbox_asked_for(grade, tmp_path, monkeypatch, capsys):
+    sandbox = pytest.importorskip("prefcourse.grading.sandbox")
+    offered = {
+        "none": (True, ""),
+        "limits": (True, ""),
+        "landlock": (False, "old kernel"),
+        "bwrap": (False, "not here"),
+    }
+    monkeypatch.setattr(sandbox, "offers", lambda image="": offered)
+    monkeypatch.setattr(command, "settings_of", lambda args, secret: command.level_of(args.sandbox, ""))
+    hand_in(tmp_path, ann="right")
+    assert grade("-o", str(tmp_path / "out")) == 4
+    told = capsys.readouterr().err
+    assert "bwrap: not here" in told and "landlock: old kernel" in told and "--sandbox limits or none" in told
+    assert command.level_of("limits", "") == "limits"  # below landlock only for those who say so
+    assert command.level_of("none", "") == "none"
+
+
+def test_five_if_some_could_not_be_graded(grade, tmp_path, capsys):
+    hand_in(tmp_path, ann="right", bob="raise")
+    (tmp_path / "submissions" / "cem").mkdir()
+    assert grade("-o", str(tmp_path / "out"), "--fail-under", "0") == 5
+    told = capsys.readouterr().out
+    assert "invalid: cem: an empty folder" in told and "grader-error: bob/" in told
+    assert [r["state"] for r in results(tmp_path / "out")] == ["graded", "grader-error", "invalid"]
+
+
+def test_six_for_an_error_of_ours(grade, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "finish", lambda *_: 1 / 0)
+    hand_in(tmp_path, ann="right")
+    assert grade("-o", str(tmp_path / "out")) == 6
+
+
+def test_130_when_stopped_with_the_way_on(grade, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["prefcourse", "grade", "subs dir", "-o", "out"])
+    monkeypatch.setattr(batch, "grade", stop)
+    hand_in(tmp_path, ann="right")
+    assert grade("-o", str(tmp_path / "out")) == 130
+    assert "prefcourse grade 'subs dir' -o out --resume" in capsys.readouterr().err
+
+
+def test_resume_says_what_is_left(grade, tmp_path, capsys):
+    hand_in(tmp_path, ann="right")
+    assert grade("-o", str(tmp_path / "out")) == 0
+    assert grade("-o", str(tmp_path / "out")) == 2 and "--resume" in capsys.readouterr().err
+    hand_in(tmp_path, bob="right")
+    assert grade("-o", str(tmp_path / "out"), "--resume") == 0
+    assert "1 graded before, 1 to go" in capsys.readouterr().out
+
+
+def test_shards_and_merge(grade, tmp_path, capsys):
+    hand_in(tmp_path, **{f"s{number}": "right" if number % 2 else "wrong" for number in range(5)})
+    outs = [str(tmp_path / f"shard{number}") for number in (1, 2)]
+    assert grade("-o", str(tmp_path / "whole")) == 0
+    assert [grade("-o", out, "--shard", f"{number}/2") for number, out in enumerate(outs, 1)] == [0, 0]
+    assert run(merge, outs[0], "-o", str(tmp_path / "half")) == 2 and "missing: 2/2" in capsys.readouterr().err
+    assert run(merge, *outs, "-o", str(tmp_path / "merged"), "--format", "csv,html") == 0
+    for name in ("results.csv", "results.json", "overview.html"):
+        assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_secret_is_in_no_file(grade, tmp_path):
+    hand_in(tmp_path, ann="right")
+    (tmp_path / "secret").write_text("correct horse battery staple")
+    assert grade("-o", str(tmp_path / "out"), "--seed-file", str(tmp_path / "secret"), "--format", "all") == 0
+    secrets = ("correct horse", command.secret_of(tmp_path / "secret"))
+    for file in (path for path in (tmp_path / "out").rglob("*") if path.is_file()):
+        assert not any(secret in file.read_text(encoding="utf-8") for secret in secrets)
+
+
+def test_every_state_has_its_closing_words():
+    from test_reports import sample
+
+    told = "\n".join(command.closing_words(sample()))
+    assert "5 submissions: 3 graded, 1 invalid, 1 grader-error" in told and "mean: 2.67 of 6 points (44 %)" in told
+    assert command.closing_words([]) == ["0 submissions: "] and RECORD and State
+
+
+# --- doctor ------------------------------------------------------------------------------------------------
+
+
+def test_doctor_says_what_is_here(capsys):
+    assert run(doctor) in (0, 1)
+    told = capsys.readouterr().out
+    for word in ("Python", "kernel", "this folder", "sandbox", "cluster"):
+        assert word in told
+
+
+def test_doctor_fails_only_for_what_learners_need(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "ROOMS", {"a": lambda: [doctor.wanted(False, "docker", "no", "start it")]})
+    assert run(doctor) == 0 and "-> start it" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "ROOMS", {"a": lambda: [doctor.needed(False, "Python", "3.9", "install 3.11")]})
+    assert run(doctor) == 1 and "-> install 3.11" in capsys.readouterr().out
+
+
+def test_doctor_tells_why_user_namespaces_are_blocked():
+    values = {"apparmor_restrict_unprivileged_userns": "1\n", "max_user_namespaces": "10000\n"}
+
+    def read(path: Path) -> str:
+        if path.name not in values:
+            raise FileNotFoundError
+        return values[path.name]
+
+    assert doctor.blocked(read) == ["sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"]
+
+
+def test_a_folder_that_cannot_be_written_is_broken(tmp_path):
+    (tmp_path / "file").touch()
+    assert doctor.writable("x", tmp_path / "file" / "below").sign == doctor.Sign.NO
+    assert doctor.writable("x", tmp_path / "new" / "below").sign == doctor.Sign.YES

@@ -17,7 +17,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import jupytext
-import nbformat
 from nbformat import NotebookNode, v4
 
 from prefcourse.build.cells import SourceError, check_call, digest, marker, package_source, role, slug, stub
@@ -67,12 +66,10 @@ def clean(cell: NotebookNode, **more) -> NotebookNode:
 
 
 def notebook(cells: list[NotebookNode], **ours: str) -> NotebookNode:
-    made = v4.new_notebook(cells=cells, metadata=METADATA | ({"prefcourse": ours} if ours else {}))
-    ids = [cell.id for cell in cells]
+    ids = [cell.id for cell in cells]  # before nbformat, which renames the second of two
     if twice := {name for name in ids if ids.count(name) > 1}:
         raise SourceError(f"two cells are named {' and two '.join(sorted(twice))}; a name is an id, to be used once")
-    nbformat.validate(made)
-    return made
+    return v4.new_notebook(cells=cells, metadata=METADATA | ({"prefcourse": ours} if ours else {}))
 
 
 def cases_digest(chapter: int) -> str:

@@ -20,23 +20,19 @@ ROOMS = ("notebooks", "exercises", "solutions")
 
 
 def lay(course_source: Path, target: Path) -> dict[str, str]:
-    """Copy the three rooms. Running a notebook is no change; writing in it is.
+    """Copy the three rooms, without the scripts that the notebooks come from. Running a notebook is no change; writing in it is.
 
     What became of each file: "new", "same", "updated", "yours" (it stays, and nothing is newer than what lies there),
     or the name of what was laid beside yours.
     """
     laid = read_manifest(target)
     told = {}
-    for source in sorted(path for room in ROOMS for path in (course_source / room).rglob("*") if belongs(path)):
-        name = source.relative_to(course_source).as_posix()
-        told[name] = lay_one(source, target, name, laid)
+    for source in sorted(path for room in ROOMS for path in (course_source / room).rglob("*") if path.is_file()):
+        name = source.relative_to(course_source)
+        if not any(part == "source" or part.startswith(".") for part in name.parts):
+            told[name.as_posix()] = lay_one(source, target, name.as_posix(), laid)
     write_whole_bytes(target / MANIFEST, json.dumps({"version": 1, "files": laid}, indent=2).encode())
     return told
-
-
-def belongs(path: Path) -> bool:
-    """Sources of the notebooks and hidden files stay at home."""
-    return path.is_file() and not any(part == "source" or part.startswith(".") for part in path.parts[-3:])
 
 
 def lay_one(source: Path, target: Path, name: str, laid: dict[str, str]) -> str:

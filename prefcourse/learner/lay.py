@@ -20,7 +20,7 @@ ROOMS = ("notebooks", "exercises", "solutions")
 
 
 def lay(course_source: Path, target: Path) -> dict[str, str]:
-    """Copy the three rooms, without the scripts that the notebooks come from. Running a notebook is no change; writing in it is.
+    """Copy the three rooms, without the notebooks' scripts. Running a notebook is no change; writing in it is.
 
     What became of each file: "new", "same", "updated", "yours" (it stays, and nothing is newer than what lies there),
     or the name of what was laid beside yours.

@@ -216,6 +216,11 @@ def gives_own_logits(model, logits_of: Callable) -> bool:
     return ours.shape == logits.shape and torch.allclose(ours, logits, rtol=rounding, atol=1e-6, equal_nan=True)
 
 
+def read_out(head, hidden: Float[Tensor, "M D"]) -> Float[Tensor, " M"]:
+    """A scalar head on hidden states, in the head's precision: it stays float32 on a trunk of bfloat16."""
+    return head(hidden.to(head.weight.dtype)).squeeze(-1).float()
+
+
 def scatter(flat: Float[Tensor, " N"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Back from the list of response tokens to (B, T), zero elsewhere."""
     return flat.new_zeros(mask.shape).masked_scatter(mask, flat)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prefcourse.backbone import hidden_states, logit_head, response_hidden, scatter, trunk
+from prefcourse.backbone import hidden_states, logit_head, read_out, response_hidden, scatter, trunk
 from prefcourse.sequences import Sequences
 
 SIZES = {  # name: (layers, width, feed-forward width); parameters with PocketWorld's 137 words
@@ -62,12 +62,21 @@ def frozen_copy(model):
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def scalar_head(width: int) -> nn.Linear:
-    """A linear read-out that starts at zero: before training every score and every value is 0."""
-    head = nn.utils.skip_init(nn.Linear, width, 1)  # draws no random numbers
+def scalar_head(width: int, device=None) -> nn.Linear:
+    """A linear read-out that starts at zero: before training every score and every value is 0.
+
+    In float32 on any trunk: bfloat16 keeps 8 bits, too few to tell two good answers apart.
+    """
+    head = nn.utils.skip_init(nn.Linear, width, 1, device=device, dtype=torch.float32)  # draws no random numbers
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
+
+
+def head_for(model) -> nn.Linear:
+    """A scalar head as wide as the model's last hidden states, and where they are."""
+    config = model.config.get_text_config()
+    return scalar_head(getattr(config, "word_embed_proj_dim", None) or config.hidden_size, model.device)  # OPT projects
 
 
 class RewardModel(nn.Module):
@@ -76,12 +85,13 @@ class RewardModel(nn.Module):
     def __init__(self, backbone):
         super().__init__()
         self.backbone = backbone
-        self.head = scalar_head(backbone.config.hidden_size)
+        self.head = head_for(backbone)
 
     @classmethod
     def from_lm(cls, lm) -> RewardModel:
         """Start from a copy of a language model's trunk; the model itself stays as it is."""
-        return cls(trainable_copy(trunk(lm)))
+        whole = getattr(lm, "base_model", None)  # of OPT, the decoder alone could be saved but not loaded
+        return cls(trainable_copy(whole if hasattr(whole, "get_decoder") else trunk(lm)))
 
     def forward(self, sequences: Sequences) -> Float[Tensor, " B"]:
         """Score of each row, read at its last token (of the prompt, where the response is empty)."""
@@ -89,7 +99,7 @@ class RewardModel(nn.Module):
         columns = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)
         last = (columns * rows.attention_mask).argmax(dim=1, keepdim=True)
         hidden = hidden_states(self.backbone, rows.input_ids, rows.attention_mask, columns == last)
-        return self.head(hidden).squeeze(-1).float()
+        return read_out(self.head, hidden)
 
     def save_pretrained(self, folder: str | Path) -> None:
         self.backbone.save_pretrained(folder)
@@ -99,7 +109,7 @@ class RewardModel(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> RewardModel:
         from transformers import AutoModel
 
-        model = cls(AutoModel.from_pretrained(folder))
+        model = cls(load_exactly(AutoModel, folder))
         model.head.load_state_dict(load_file(_head_file(folder)))
         return model
 
@@ -110,7 +120,7 @@ class PolicyWithValue(nn.Module):
     def __init__(self, lm):
         super().__init__()
         self.lm = lm
-        self.value_head = scalar_head(lm.config.hidden_size)
+        self.value_head = head_for(lm)
 
     def forward(self, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities, entropies (no gradient) and values of the response tokens, each (B, T), 0 elsewhere."""
@@ -120,7 +130,7 @@ class PolicyWithValue(nn.Module):
         chosen = logprobs.gather(1, sequences.input_ids[mask][:, None]).squeeze(1)
         with torch.no_grad():
             entropy = -(logprobs.exp() * logprobs).sum(dim=1)
-        values = self.value_head(hidden).squeeze(-1).float()
+        values = read_out(self.value_head, hidden)
         return scatter(chosen, mask), scatter(entropy, mask), scatter(values, mask)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -135,10 +145,23 @@ class PolicyWithValue(nn.Module):
 
 
 def load_lm(folder: str | Path):
-    """A causal model from a folder (or from the hub, by id), ready to train."""
+    """A causal model from a folder (or from the hub, by id), ready to train: in float32, as it may have been saved.
+
+    bfloat16 would lose most updates: at a weight of 1 it knows no step smaller than 1/128.
+    """
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder)
+    return load_exactly(AutoModelForCausalLM, folder)
+
+
+def load_exactly(kind, folder: str | Path):
+    """`kind.from_pretrained` in float32. ValueError if a weight is not there or has no place: it would be random."""
+    model, info = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    for reason in ("missing_keys", "mismatched_keys"):
+        if found := sorted(map(str, info[reason])):
+            facts = f"{reason.replace('_', ' ')}: {', '.join(found[:3])}{', ...' * (len(found) > 3)} ({len(found)})"
+            raise ValueError(f"{folder} does not hold the weights of a {type(model).__name__}. {facts}")
+    return model
 
 
 def _head_file(folder: str | Path) -> Path:

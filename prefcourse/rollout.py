@@ -22,6 +22,7 @@ from prefcourse.backbone import (
     logit_head,
     norm_floor,
     norm_weight,
+    read_out,
     rotate,
     rotations,
     trunk,
@@ -197,7 +198,7 @@ def sample_ids(
         tokens[t].index_copy_(0, alive, chosen)
         logprobs[t].index_copy_(0, alive, chosen_logprobs)
         if value_head is not None:
-            values[t].index_copy_(0, alive, value_head(hidden).squeeze(-1).float())
+            values[t].index_copy_(0, alive, read_out(value_head, hidden))
         going_on = (chosen != eos_id).nonzero().squeeze(1)
         if len(going_on) == 0 or t + 1 == max_new_tokens:
             break

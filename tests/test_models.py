@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from test_backbone import llama
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from prefcourse import models
 from prefcourse.backbone import response_logprobs, trunk
@@ -33,6 +35,23 @@ def small_gpt2(tokenizer):
         vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=1
     )
     return GPT2LMHeadModel(config).eval()
+
+
+def small_opt(tokenizer, width: int = 32):
+    """`width`: of its word embeddings, from and to which a narrower OPT projects."""
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=len(tokenizer), hidden_size=32, ffn_dim=56, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64, word_embed_proj_dim=width, init_std=0.3,
+    )  # fmt: skip
+    return OPTForCausalLM(config).eval()
+
+
+def narrow_opt(tokenizer):
+    return small_opt(tokenizer, width=16)
+
+
+ANY_MODEL = [models.tiny_lm, small_gpt2, small_opt, narrow_opt]
 
 
 def judge(tokenizer, make=models.tiny_lm) -> models.RewardModel:
@@ -88,7 +107,7 @@ def test_a_language_model_makes_the_trip(tokenizer, rows, tmp_path):
         assert torch.equal(response_logprobs(loaded, rows), response_logprobs(model, rows))
 
 
-@pytest.mark.parametrize("make", [models.tiny_lm, small_gpt2, lambda _: llama(vocab_size=137, num_key_value_heads=2)])
+@pytest.mark.parametrize("make", [*ANY_MODEL, lambda _: llama(vocab_size=137, num_key_value_heads=2)])
 def test_a_reward_model_makes_the_trip(tokenizer, rows, tmp_path, make):
     model = judge(tokenizer, make)
     model.save_pretrained(tmp_path)
@@ -96,12 +115,41 @@ def test_a_reward_model_makes_the_trip(tokenizer, rows, tmp_path, make):
     assert torch.equal(loaded(rows), model(rows)) and model(rows).std() > 0
 
 
-def test_a_policy_with_value_makes_the_trip(tokenizer, rows, tmp_path):
-    model = models.PolicyWithValue(models.tiny_lm(tokenizer))
+@pytest.mark.parametrize("make", ANY_MODEL)
+def test_a_policy_with_value_makes_the_trip(tokenizer, rows, tmp_path, make):
+    model = models.PolicyWithValue(make(tokenizer))
     torch.nn.init.normal_(model.value_head.weight)
     model.save_pretrained(tmp_path)
     for ours, loaded in zip(model(rows), models.PolicyWithValue.from_pretrained(tmp_path)(rows), strict=True):
         assert torch.equal(ours, loaded)
+
+
+@pytest.mark.parametrize("load", [models.RewardModel.from_pretrained, models.load_lm])
+def test_weights_that_would_be_random_are_an_error(tokenizer, tmp_path, load):
+    """Of OPT's decoder alone no name fits the whole; Hugging Face warns and goes on with random numbers."""
+    trunk(small_opt(tokenizer)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="does not hold the weights of a OPT.*missing keys: .*decoder"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("make", ANY_MODEL)
+def test_a_checkpoint_in_bfloat16_is_trained_in_float32(tokenizer, rows, tmp_path, make):
+    """bfloat16 has no number between 1 and 1 + 1/128: small updates would be lost."""
+    model = models.trainable_copy(make(tokenizer)).bfloat16()
+    model.save_pretrained(tmp_path / "lm")
+    judge(tokenizer, make).bfloat16().save_pretrained(tmp_path / "judge")
+    loaded, score = models.load_lm(tmp_path / "lm"), models.RewardModel.from_pretrained(tmp_path / "judge")
+    assert {p.dtype for p in (*loaded.parameters(), *score.parameters())} == {torch.float32}
+    assert same_weights(loaded, copy.deepcopy(model).float()) and score(rows).std() > 0
+
+
+@pytest.mark.parametrize("make", ANY_MODEL)
+def test_heads_fit_a_trunk_of_bfloat16_too(tokenizer, rows, make):
+    lm = make(tokenizer).bfloat16()
+    for fresh in (models.RewardModel.from_lm(lm)(rows), models.PolicyWithValue(lm)(rows)[2]):
+        assert fresh.dtype == torch.float32 and (fresh == 0).all()
+    all_of_it = judge(tokenizer, make).bfloat16()  # the head as well
+    torch.testing.assert_close(all_of_it(rows), judge(tokenizer, make)(rows), atol=0.2, rtol=0.1)
 
 
 def test_a_folder_without_a_head_is_named(tokenizer, tmp_path):

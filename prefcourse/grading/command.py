@@ -129,8 +129,9 @@ def guarded(work: Callable[[argparse.Namespace], int], args: argparse.Namespace)
     except SandboxUnavailable as error:
         return complain(error, 4)
     except KeyboardInterrupt:
-        resume = [] if "--resume" in sys.argv else ["--resume"]
-        again = shlex.join(["prefcourse", *sys.argv[1:], *resume])
+        if "resume" not in args:
+            return complain("stopped", 130)
+        again = shlex.join(["prefcourse", *sys.argv[1:], *([] if args.resume else ["--resume"])])
         return complain(f"stopped. What is graded is kept; to go on:\n  {again}", 130)
     except Exception as error:
         if type(error).__name__ == "CourseDefect":  # imported only where a sandbox can be had

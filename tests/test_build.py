@@ -338,6 +338,8 @@ def test_a_new_exercise_is_laid_runs_and_is_refused_until_filled_in(chapter, cap
     assert run(new, "exercise", "24.2", "treble") == 0
     forget_chapter()
     assert [exercise.function for exercise in exercises_of(24)] == ["double", "treble"]
+    ruff = [sys.executable, "-m", "ruff", "format", "--check", "--config", str(ROOT / "pyproject.toml")]
+    assert subprocess.run([*ruff, str(chapter / command.SOURCES)]).returncode == 0
     assert run(command) == 1
     words = "exercise 24.2 is not finished: no cases, 0 mutants of at least 3, 0 alternatives of at least 2, 0 hints"
     assert words in capsys.readouterr().err

@@ -15,6 +15,7 @@ import prefcourse.exercises
 from prefcourse.build.cells import slug
 from prefcourse.build.command import SOURCES, course_root
 from prefcourse.checks.exercise import exercises_of
+from prefcourse.learner.course import shown
 from prefcourse.learner.files import write_whole
 
 PRACTICE = """\
@@ -104,7 +105,7 @@ def main(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"prefcourse new: {error}", file=sys.stderr)
         return 2
-    print("laid; fill in, in this order:", *changed, sep="\n  ")
+    print("laid; fill in, in this order:", *map(shown, changed), sep="\n  ")
     print(f"then: prefcourse build {args.number.partition('.')[0].zfill(2)}")
     return 0
 
@@ -145,7 +146,8 @@ def with_cells(script: str, names: dict) -> str:
     answers = list(re.finditer(r"^# %% answer-.*?(?=^# %% |\Z)", script, re.MULTILINE | re.DOTALL))
     place = answers[-1].end() if answers else len(script)
     before, after = script[:place].rstrip("\n"), script[place:]
-    return before + "\n\n" + CELLS.format_map(names).rstrip("\n") + "\n" + (f"\n\n{after}" if after else "")
+    gap = "\n\n\n" if answers else "\n\n"  # two empty lines behind a function, as ruff lays them out
+    return before + gap + CELLS.format_map(names).rstrip("\n") + "\n" + (f"\n\n{after}" if after else "")
 
 
 def extended(path: Path, beginning: str, addition: str, needs: str, names: dict) -> str:

@@ -1,4 +1,4 @@
-"""The commands: run, agreement, bench, cache. Knows words on a command line; the work is done elsewhere.
+"""All commands by name. Knows words on a command line; the work is done elsewhere.
 
 Exit codes: 0 done, 1 failed, 2 unusable input, 130 stopped by Ctrl-C. Each command is imported when it is called for.
 """
@@ -34,14 +34,30 @@ examples:
   prefcourse run --resume                       go on where Ctrl-C stopped it, to the same numbers
 """
 ABOUT = {
+    "check": "your exercises: run a saved notebook's checks, say what holds and what does not",
+    "hint": "one more hint for an exercise; --reveal shows the solution",
+    "status": "what is solved, what comes next",
+    "next": "the first exercise that is not solved",
+    "reset": "the empty exercise again; yours is kept beside it",
+    "doctor": "what this machine offers, what is missing, and the line that mends it",
     "run": "the main job: SFT, pairs, reward model, PPO, DPO, report",
     "agreement": "how far the annotators in a file agree, and the traps in it",
-    "bench": "measure speed (against TRL), or what the course claims",
     "cache": "trained models kept between runs: show or clear them",
+    "grade": "for instructors: a folder or zip of submissions in, results and reports out",
+    "merge": "for instructors: the results of several shards into one",
+    "build": "for authors: notebooks, exercises and solutions from their scripts",
+    "new": "for authors: lay the files of a new exercise",
+    "bench": "for authors: measure speed (against TRL), or what the course claims",
 }
 
 ELSEWHERE = {  # modules with add_arguments(parser) and main(args)
+    **{name: f"prefcourse.learner.{name}" for name in ("check", "hint", "status", "next", "reset")},
+    "doctor": "prefcourse.grading.doctor",
     "agreement": "prefcourse.agreement_report",
+    "grade": "prefcourse.grading.command",
+    "merge": "prefcourse.grading.merge",
+    "build": "prefcourse.build.command",
+    "new": "prefcourse.build.new",
     "bench speed": "prefcourse.bench.speed",
     "bench science": "prefcourse.bench.science",
 }

@@ -77,7 +77,7 @@ def test_trl_is_imported_in_one_place():
     assert importers("trl") <= {PACKAGE / "bench" / "trl_side.py"}
 
 
-@pytest.mark.parametrize("name", ["agreement", "annotators", "checks", "grading", "learner", "selfcheck"])
+@pytest.mark.parametrize("name", ["agreement", "annotators", "checks", "grading", "learner"])
 def test_rooms_without_torch(name):
     """Neither named in the file, nor pulled in by what the file imports."""
     if not any(room(file) == name for file in FILES):

@@ -246,6 +246,16 @@ def test_status_counts_and_names_what_comes_next(folder, capsys):
     assert "next: 2.2 unanimity" in words and str(progress.path()) in words
 
 
+def test_a_folder_older_or_newer_than_the_package_still_has_a_status(folder, capsys):
+    for name in ("01_not_known_yet.ipynb", "02_a.new.ipynb"):
+        shutil.copy(folder / "exercises" / NAME, folder / "exercises" / name)
+    assert run(status) == 0
+    assert "0/5" in capsys.readouterr().out
+    for path in (folder / "exercises").glob("02_*"):
+        path.unlink()
+    assert run(status) == 0 and run(next_exercise) == 0
+
+
 def test_next_until_all_is_solved(folder, capsys):
     for number in RIGHT:
         assert run(next_exercise) == 0

@@ -39,8 +39,7 @@ def main(args: argparse.Namespace) -> int:
 def find_jobs(args: argparse.Namespace) -> dict[Path, list[Exercise]]:
     """Notebooks and what to check in each."""
     if not args.what:
-        home = course.find(args.course)
-        return {course.notebook_of(home, chapter): asked for chapter, asked in course.chapters().items()}
+        return course.chapters(course.find(args.course))
     path, asked = course.wanted(args.what)
     return {path or course.notebook_of(course.find(args.course), asked[0].chapter): asked}
 

@@ -53,10 +53,10 @@ def one_exercise(number: str) -> Exercise:
         raise CourseError(error.args[0]) from None
 
 
-def chapters() -> dict[int, list[Exercise]]:
-    """Every chapter that has exercises."""
-    every = all_exercises()
-    return {chapter: [e for e in every if e.chapter == chapter] for chapter in dict.fromkeys(e.chapter for e in every)}
+def chapters(course: Path) -> dict[Path, list[Exercise]]:
+    """The exercise notebooks of a folder. It may be older than the package: what it lacks is left out."""
+    books = {int(path.name[:2]): path for path in sorted((course / "exercises").iterdir()) if OURS.fullmatch(path.name)}
+    return {path: exercises_of(chapter) for chapter, path in books.items() if exercises_of(chapter)}
 
 
 def wanted(what: str) -> tuple[Path | None, list[Exercise]]:
@@ -66,7 +66,9 @@ def wanted(what: str) -> tuple[Path | None, list[Exercise]]:
     if re.fullmatch(r"\d+", what):
         asked = exercises_of(int(what))
         if not asked:
-            raise CourseError(f"chapter {what} has no exercises; there are {', '.join(map(str, chapters()))}")
+            raise CourseError(
+                f"chapter {what} has no exercises; there are {', '.join(sorted({str(e.chapter) for e in all_exercises()}, key=int))}"
+            )
         return None, asked
     path = Path(what)
     if not path.is_file():

@@ -24,32 +24,26 @@ def main(args: argparse.Namespace) -> int:
         print(f"prefcourse status: {error}", file=sys.stderr)
         return 2
     print(LAYOUT.format("chapter", "solved", "points", "hints"))
-    for chapter, asked in course.chapters().items():
-        print(chapter_line(title(home, chapter), asked, records))
+    for path, asked in course.chapters(home).items():
+        print(chapter_line(path, asked, records))
     print(f"\n{next_words(home, records)}\nprogress is kept in {progress.path()}")
     return 0
 
 
-def title(home: Path, chapter: int) -> str:
-    slug = course.notebook_of(home, chapter).stem.partition("_")[2]
-    return f"{chapter:>2}  {slug.replace('_', ' ')}"
-
-
-def chapter_line(name: str, asked: list[Exercise], records: dict[str, dict]) -> str:
+def chapter_line(path: Path, asked: list[Exercise], records: dict[str, dict]) -> str:
     mine = {e.number: records.get(e.number, {}) for e in asked}
     done = [e for e in asked if "solved" in mine[e.number]]
     points = f"{sum(e.points for e in done)}/{sum(e.points for e in asked)}"
+    name = f"{int(path.name[:2]):>2}  {path.stem[3:].replace('_', ' ')}"
     return LAYOUT.format(name, f"{len(done)}/{len(asked)}", points, sum(r.get("hints", 0) for r in mine.values()))
 
 
 def next_words(home: Path, records: dict[str, dict]) -> str:
     """The first exercise that is not solved, and where it is."""
-    for chapter, asked in course.chapters().items():
+    for path, asked in course.chapters(home).items():
         for e in asked:
             if "solved" not in records.get(e.number, {}):
                 about = f"{e.difficulty}, {e.minutes} minutes, points: {e.points}"
-                where = (
-                    f"  open   {course.shown(course.notebook_of(home, chapter))}\n  then   prefcourse check {e.number}"
-                )
+                where = f"  open   {course.shown(path)}\n  then   prefcourse check {e.number}"
                 return f"next: {e.number} {e.function} ({about})\n{where}"
     return "All exercises are solved."

@@ -108,7 +108,17 @@ def _room(folder: Path, package: Path, settings: Settings) -> sandbox.Sandbox:
 def _command(folder: Path, settings: Settings) -> list[str]:
     return [
         *(sys.executable, "-I", "-m", "pytest", "-c", "/dev/null", "--rootdir", str(folder / "graded")),
-        *("--noconftest", "-p", "no:cacheprovider", "-p", "nbval.plugin", "-p", "prefcourse.grading.nbval_plugin"),
+        *(
+            "--noconftest",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "prefcourse.grading.light",
+            "-p",
+            "nbval.plugin",
+            "-p",
+            "prefcourse.grading.nbval_plugin",
+        ),
         *("--nbval-lax", "--nbval-kernel-name", sandbox.KERNEL, "--nbval-cell-timeout", str(settings.cell_seconds)),
         *("--prefcourse-facts", str(folder / "facts"), "--prefcourse-output", str(OUTPUT)),
         *("--tb=line", "-q", "--color=no", "--show-capture=no", str(folder / "graded" / "notebook.ipynb")),

@@ -104,27 +104,24 @@ def _culprit(notebook: dict, ran: Ran) -> str | None:
 
 
 def _blame(history: _History, culprit: str, ran: Ran, settings: Settings) -> None:
-    outcome = ran.cells[culprit]["outcome"]
-    if ran.stopped:
-        state = State.TIMEOUT if ran.stopped.startswith("time") else State.RESOURCE
-        words = (
-            ran.stopped.replace(ran.stopped, f"time: more than {settings.seconds:g} seconds in all")
-            if (state == State.TIMEOUT)
-            else ran.stopped
-        )
-    elif outcome == "timeout":
-        state, words = (
-            State.GRADED,
-            f"it took longer than {settings.cell_seconds:g} seconds and could not be interrupted",
-        )
-    elif outcome == "output":
-        state, words = State.RESOURCE, "output: it showed more than is kept"
-    else:
-        state, words = State.CRASHED, "the kernel's process ended"
+    """The first trouble is the submission's state; each costs the exercise in which it happened."""
+    state, words = _trouble(ran, ran.cells[culprit]["outcome"], settings)
     history.culprits[culprit] = words
     history.notes.append(f"cell {culprit}: {words}")
-    if history.state == State.GRADED:
-        history.state, history.reason = state, "" if state == State.GRADED else f"cell {culprit}: {words}"
+    if history.state == State.GRADED != state:
+        history.state, history.reason = state, history.notes[-1]
+
+
+def _trouble(ran: Ran, outcome: str, settings: Settings) -> tuple[State, str]:
+    if ran.stopped.startswith("time"):
+        return State.TIMEOUT, f"the notebook took longer than {settings.seconds:g} seconds in all"
+    if ran.stopped:
+        return State.RESOURCE, ran.stopped
+    if outcome == "output":
+        return State.RESOURCE, "output: it showed more than is kept"
+    if outcome == "timeout":
+        return State.GRADED, f"it took longer than {settings.cell_seconds:g} seconds and could not be interrupted"
+    return State.CRASHED, "the kernel's process ended"
 
 
 def _without(notebook: dict, culprit: str) -> dict | None:
@@ -206,7 +203,7 @@ class _Judge:
             Status.PASSED: "Solved.",
             Status.NOT_WRITTEN: f"{question.function} is not written yet.",
             Status.MISSING: "There is no answer to this exercise in the notebook.",
-            Status.PACKAGE: f"It uses the package's own functions; the exercise asks for {question.function} of your own.",
+            Status.PACKAGE: f"It uses the package's own functions; write {question.function} yourself.",
             Status.NOT_RUN: "It was not run: the notebook was stopped before.",
         }[status]
 

@@ -308,17 +308,10 @@ def _merged(skeleton: Skeleton, answers: dict[str, str], helpers: dict[str, list
     return notebook_of(cells)
 
 
-def code_cell(identifier: str, source: str, metadata: dict) -> dict:
-    """A cell without outputs; metadata without tags, so that none of them says anything to nbval."""
-    metadata = {"prefcourse": metadata.get("prefcourse", {})}
-    return {
-        "cell_type": "code",
-        "id": identifier,
-        "metadata": metadata,
-        "source": source,
-        "outputs": [],
-        "execution_count": 1,
-    }
+def code_cell(identifier: str, source: str, ours: dict) -> dict:
+    """A cell without outputs, and without tags that would say something to nbval."""
+    cell = {"cell_type": "code", "id": identifier, "metadata": {"prefcourse": ours}, "source": source}
+    return cell | {"outputs": [], "execution_count": 1}
 
 
 def notebook_of(cells: list[dict]) -> dict:

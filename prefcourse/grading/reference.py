@@ -125,7 +125,7 @@ def _compared(notebook: dict) -> dict:
 
 
 def _agree(reference: Reference, recorded: dict[str, dict]) -> None:
-    """The solution gives what the oracle gives, each value can be compared, and no registered mistake gives the same."""
+    """The solution gives what the oracle gives, all of it can be compared, and no registered mistake gives the same."""
     for number, question in reference.questions.items():
         if not all(agreeing(question.expected, question.expected)):
             raise CourseDefect(f"{number}: a case gives what cannot be compared")

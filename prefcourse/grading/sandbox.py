@@ -134,7 +134,7 @@ def _set_limits(room: Sandbox, running: int) -> None:
     wanted = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: room.disk_mb * MB,
-        resource.RLIMIT_DATA: room.memory_mb * MB,
+        resource.RLIMIT_DATA: room.memory_mb * MB * 3 // 4,  # a MemoryError costs one check, the watchdog a whole run
         resource.RLIMIT_NOFILE: 1024,
         resource.RLIMIT_NPROC: running + room.processes,  # root is exempt; the watchdog is not
     }

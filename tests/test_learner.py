@@ -155,7 +155,7 @@ def test_watch_checks_again_on_save_and_ends_with_ctrl_c(folder, home):
     assert "2.1 agreement_rate: solved" in read_until(watcher, "1 of 1 solved")
     watcher.send_signal(signal.SIGINT)
     assert "stopped watching" in watcher.communicate(timeout=30)[0]
-    assert watcher.returncode == 0, "as the last run"
+    assert watcher.returncode == 0
 
 
 def read_until(process: subprocess.Popen, words: str) -> str:

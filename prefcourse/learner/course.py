@@ -66,9 +66,8 @@ def wanted(what: str) -> tuple[Path | None, list[Exercise]]:
     if re.fullmatch(r"\d+", what):
         asked = exercises_of(int(what))
         if not asked:
-            raise CourseError(
-                f"chapter {what} has no exercises; there are {', '.join(sorted({str(e.chapter) for e in all_exercises()}, key=int))}"
-            )
+            known = dict.fromkeys(str(e.chapter) for e in all_exercises())
+            raise CourseError(f"chapter {what} has no exercises; there are {', '.join(known)}")
         return None, asked
     path = Path(what)
     if not path.is_file():

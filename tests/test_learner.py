@@ -151,6 +151,9 @@ def test_watch_checks_again_on_save_and_ends_with_ctrl_c(folder, home):
     code += "check.add_arguments(p); sys.exit(check.main(p.parse_args(['2.1', '--watch'])))"
     watcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     read_until(watcher, "watching")
+    (folder / "exercises" / NAME).write_text("{")
+    read_until(watcher, "is not a notebook that can be read")
+    shutil.copy(ROOT / "exercises" / NAME, folder / "exercises")
     write_answers(folder, answer_2_1=RIGHT["2.1"])
     assert "2.1 agreement_rate: solved" in read_until(watcher, "1 of 1 solved")
     watcher.send_signal(signal.SIGINT)
@@ -269,8 +272,11 @@ def test_next_until_all_is_solved(folder, capsys):
 # --- progress -----------------------------------------------------------------------------------------------
 
 
-def test_only_a_learners_own_checks_count(monkeypatch):
+def test_only_a_learners_own_checks_count(folder, monkeypatch):
     hide_pytest(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.chdir(folder / "solutions")
+        hooks.count("2.1", True, 2)
     for name in hooks.NOT_A_LEARNER:
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")

@@ -81,10 +81,18 @@ def watch(jobs: dict[Path, list[Exercise]], timeout: int, pause: float = 0.5) ->
             if changed:
                 seen |= {path: saved_at(path) for path in changed}
                 print()
-                check_all(changed, timeout)
+                with_words(changed, timeout)
     except KeyboardInterrupt:
         print("\nstopped watching")
         return 0
+
+
+def with_words(jobs: dict[Path, list[Exercise]], timeout: int) -> None:
+    """A notebook that cannot be read is said, and is no reason to stop watching."""
+    try:
+        check_all(jobs, timeout)
+    except course.CourseError as error:
+        print(error, flush=True)
 
 
 def saved_at(path: Path) -> int | None:

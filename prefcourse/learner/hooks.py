@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prefcourse.checks import cell
 
@@ -10,7 +11,8 @@ NOT_A_LEARNER = ("CI", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PREFCOURSE_SEED
 
 
 def count(number: str, passed: bool, points: int) -> None:
-    if not any(os.environ.get(name) for name in NOT_A_LEARNER):
+    in_solutions = Path.cwd().name == "solutions"  # whoever runs the solved notebook solved nothing
+    if not in_solutions and not any(os.environ.get(name) for name in NOT_A_LEARNER):
         from prefcourse.learner import progress
 
         progress.record_verdict(number, passed)

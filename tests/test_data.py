@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prefcourse.data import SOURCES, DataError, load_pairs, pairs_from_rows, read_pairs
+from prefcourse.agreement import count_pairs, group_by_item
+from prefcourse.data import SOURCES, DataError, load_pairs, pairs_from_rows, read_pairs, read_votes, votes_from_rows
 from prefcourse.data.schema import TIE, read_rows
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -209,6 +210,17 @@ def test_mt_bench_takes_the_talk_up_to_the_judged_turn(tmp_path):
     assert result.dropped == {"wrong label (known: first, second, tie)": 1}
 
 
+def test_first_is_the_same_model_in_both_orientations(tmp_path):
+    """Three judges prefer alpaca: two saw it second, one saw it first. Counted from pairs or from votes: 3 of 3."""
+    turned = {"model_a": "alpaca", "model_b": "vicuna", "winner": "model_a", "judge": "expert_3"}
+    turned |= {"conversation_a": MT_BENCH["conversation_b"], "conversation_b": MT_BENCH["conversation_a"]}
+    path = write(tmp_path / "human.jsonl", [MT_BENCH, {**MT_BENCH, "judge": "expert_2"}, {**MT_BENCH, **turned}])
+    pairs = load_pairs("mt-bench", path).pairs
+    assert pairs["label"][:] == ["first"] * 3 and len(set(pairs["item"])) == len(set(pairs["chosen"])) == 1
+    for votes in (votes_from_rows(pairs.to_list()), read_votes(path)):
+        assert count_pairs(group_by_item(votes.votes)) == (3, 3)
+
+
 def test_pandalm_gives_a_pair_per_annotator_and_counts_ties(tmp_path):
     result = load_pairs("WeOpenML/PandaLM", write(tmp_path / "testset-v1.json", [PANDALM]))
     assert triples(result) == [("do\n\nthis", "12", "two"), ("do\n\nthis", "two", "12")]
@@ -239,8 +251,19 @@ def test_helpsteer_signs_and_its_split_column(tmp_path):
     train, val = load_pairs("helpsteer2", path), load_pairs("helpsteer2", path, split="val")
     assert triples(train) == [("p", "one", "two")] and train.dropped == {TIE: 1}
     assert triples(val) == [("p", "two", "one")]
+    strange = [{**STEER2, "preference_strength": strength} for strength in (-100, 4, 1.5, None)]
+    odd = load_pairs("helpsteer2", write(tmp_path / "odd.jsonl", [STEER2, *strange]))
+    assert len(odd.pairs) == 1 and odd.dropped == {"strength of preference is no whole number from -3 to 3": 4}
     context = "\n\nHuman: q\n\nAssistant: a\n\nHuman: r\n\nAssistant:"
     assert triples(load_pairs("helpsteer3", write(tmp_path / "y.jsonl", [STEER3]))) == [(context, "two", "one")]
+
+
+def test_helpsteer2s_turns_are_a_transcript(tmp_path):
+    talk = "hi\n<extra_id_1>Assistant\nyes ?\n<extra_id_1>User\ngo"
+    rows = [{**STEER2, "prompt": prompt} for prompt in (talk, "hi<extra_id_1>Robot\nyes ?")]
+    found = load_pairs("helpsteer2", write(tmp_path / "x.jsonl", rows))
+    assert triples(found) == [(HUMAN, "one", "two")]
+    assert found.dropped == {"turn marker that is not <extra_id_1>User or <extra_id_1>Assistant": 1}
 
 
 def test_multipref_gives_four_votes(tmp_path):
@@ -281,6 +304,9 @@ def test_a_downloaded_folder_gives_the_split_that_was_asked_for(tmp_path):
     write(hh / "harmless-base" / "test.jsonl.gz", [HH, HH])
     assert len(load_pairs("hh-rlhf", hh, split="test").pairs) == 3
     assert len(load_pairs("hh-rlhf", hh, split="test", subset="helpful-base").pairs) == 1
+    assert len(load_pairs("hh-rlhf", hh / "helpful-base", split="test", subset="helpful-base").pairs) == 1
+    with pytest.raises(DataError, match="in a folder 'helpful-online' here; it holds harmless-base/, helpful-base/"):
+        load_pairs("hh-rlhf", hh, split="test", subset="helpful-online")
     with pytest.raises(DataError, match="give the file itself"):
         load_pairs("hh-rlhf", hh)
     with pytest.raises(DataError, match="no split 'valid'; it has train, test"):
@@ -327,8 +353,34 @@ def test_offline_says_which_file_to_give(monkeypatch):
     message = str(caught.value)
     assert "Couldn't reach the Hub" in message and "long story" not in message
     assert "Fetch comparisons/train* from https://huggingface.co/datasets/openai/summarize_from_feedback" in message
+    assert "HF_HUB_OFFLINE=1" in message
     with pytest.raises(DataError, match="Fetch testset.* from https://github.com/WeOpenML/PandaLM"):
         load_pairs("pandalm")
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, silent):
+    """Then only what was downloaded before is looked at; its libraries would ask for 24 s."""
+    import datasets
+    import huggingface_hub
+
+    seen = []
+
+    def dataset_info(self, hub_id, timeout):
+        if silent:
+            raise OSError("Name or service not known")
+
+    def load_dataset(*a, **k):
+        seen.append((huggingface_hub.is_offline_mode(), datasets.config.HF_HUB_OFFLINE))
+        raise ConnectionError("Couldn't reach the Hub")
+
+    for flag in (huggingface_hub.constants, datasets.config):
+        monkeypatch.setattr(flag, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError, match="HF_HUB_OFFLINE=1"):
+        load_pairs("tldr")
+    assert seen == [(silent, silent)] and not huggingface_hub.is_offline_mode()
 
 
 def test_an_unknown_name_gets_the_nearest_match():

@@ -116,6 +116,25 @@ def test_columns_can_be_named_and_an_item_can_be_several():
         votes_from_rows(rows)
 
 
+@pytest.mark.parametrize("blank", ["", "  ", None, float("nan")])
+@pytest.mark.parametrize("role", ["item", "model_a"])
+def test_a_blank_cell_is_no_item_on_which_unrelated_votes_could_meet(role, blank):
+    row = {"item": "q1", "annotator": "x", "label": "model_a", "model_a": "alpaca", "model_b": "gpt"}
+    rows = [row, row | {role: blank}, row | {role: blank, "annotator": "y"}]
+    votes, dropped = votes_from_rows(rows)
+    assert [vote.item for vote in votes] == ["q1 | alpaca | gpt"] and dropped == {"missing item": 2}
+    with pytest.raises(DataError, match="row 2: missing item"):
+        votes_from_rows(rows, strict=True)
+
+
+@pytest.mark.parametrize("blank", ["", None])
+def test_mt_bench_without_a_question_is_no_item(blank):
+    rows = [judged("model_a", "x"), judged("model_b", "x", question_id=blank)]
+    assert votes_from_rows(rows).dropped == {"missing item": 1}
+    with pytest.raises(DataError, match="row 2: missing item"):
+        votes_from_rows(rows, strict=True)
+
+
 def test_item_1_and_item_one_as_text_are_the_same():
     votes = votes_from_rows([{"item": 1, "annotator": "a", "label": 3}, {"item": "1", "annotator": "b", "label": "3"}])
     assert count_pairs(group_by_item(votes.votes)) == (1, 1)

@@ -126,6 +126,11 @@ def need_columns(where: object, found: list[str], needed: Iterable[str], hint: s
         raise DataError(" ".join([f"{where}: {facts}", *guesses, hint]).strip())
 
 
+def is_empty(value: object) -> bool:
+    """An empty cell, however the file writes it: nothing, blanks, not-a-number."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
 # --- chat messages -> text --------------------------------------------------------------------------------
 
 

@@ -5,13 +5,15 @@ One pure function per set: a row -> its votes as schema rows, or the reason why 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefcourse.data import schema
-from prefcourse.data.schema import DataError, Pairs
+from prefcourse.data.schema import DataError, Pairs, is_empty
 
 Converted = list[dict] | str
 
@@ -20,17 +22,19 @@ def vote(label, item, annotator=None, *, texts=(None, None, None), pair=None) ->
     """The schema row of one label on two responses as they are listed; texts: prompt, first, second response.
 
     `pair`: what tells the two apart (models or texts). Sorted, it joins the item, so that (A, B) and (B, A)
-    are one item; `swapped` records that the row lists them the other way round.
+    are one item, and "first" is the same one of the two in both; `swapped` records that the row lists them the other
+    way round.
     """
     prompt, first, second = texts
     chosen, rejected = (second, first) if label == "second" else (first, second)
     row = {"prompt": prompt, "chosen": chosen, "rejected": rejected, "label": label, "annotator": annotator}
     if pair is None:
         return {**row, "item": item, "swapped": None}
-    names = ["" if name is None else str(name) for name in pair]
-    known = item is not None and all(names)  # without both sides nobody knows what was judged
-    item = " | ".join([str(item), *sorted(names)]) if known else None
-    return {**row, "item": item, "swapped": names != sorted(names)}
+    names, known = list(map(str, pair)), not any(map(is_empty, (item, *pair)))  # who judged what, or nobody knows
+    swapped = names != sorted(names)
+    if swapped and label in ("first", "second"):
+        row["label"] = "second" if label == "first" else "first"
+    return {**row, "item": " | ".join([str(item), *sorted(names)]) if known else None, "swapped": swapped}
 
 
 def side(sides: dict, said: object) -> str:
@@ -52,7 +56,8 @@ def hh_rlhf(row: dict) -> Converted:
 
 def mt_bench(row: dict) -> Converted:
     """Two talks up to the judged turn. In turn 2 a model's own first answer belongs to its response."""
-    item, pair = f"{row['question_id']} turn {row['turn']}", (row["model_a"], row["model_b"])
+    pair = row["model_a"], row["model_b"]
+    item = None if is_empty(row["question_id"]) else f"{row['question_id']} turn {row['turn']}"
     talks = [(row.get(name) or [])[: 2 * row["turn"]] for name in ("conversation_a", "conversation_b")]
     sides = {"model_a": "first", "model_b": "second", "tie": "tie", "tie (inconsistent)": "tie"}
     return [
@@ -89,19 +94,25 @@ def ultrafeedback(row: dict) -> Converted:
     return [{**row, "item": row["prompt_id"], "tie": row["score_chosen"] == row["score_rejected"]}]
 
 
-def strength_label(strength: int) -> str:
-    """HelpSteer's -3..3, negative when response 1 is better."""
-    return "tie" if strength == 0 else "first" if strength < 0 else "second"
+def helpsteer(strength: object, texts: tuple) -> Converted:
+    """A vote of strength -3..3, negative when response 1 is better. Other numbers mean something else."""
+    if strength not in range(-3, 4):
+        return "strength of preference is no whole number from -3 to 3"
+    return [vote("tie" if strength == 0 else "first" if strength < 0 else "second", None, texts=texts)]
 
 
 def helpsteer2(row: dict) -> Converted:
-    texts = row["prompt"], row["response_1"], row["response_2"]
-    return [vote(strength_label(row["preference_strength"]), None, texts=texts)]
+    """Turns of a longer talk stand in one text, apart by "<extra_id_1>Assistant" and "<extra_id_1>User" lines."""
+    first, *rest = re.split(r"\n?<extra_id_1>(User|Assistant)\n", row["prompt"])
+    talk = [{"role": "user", "content": first}]
+    talk += [{"role": who.lower(), "content": said} for who, said in zip(rest[::2], rest[1::2], strict=True)]
+    if "<extra_id_" in "".join(rest[1::2]) + first:
+        return "turn marker that is not <extra_id_1>User or <extra_id_1>Assistant"
+    return helpsteer(row["preference_strength"], (schema.prompt_text(talk), row["response_1"], row["response_2"]))
 
 
 def helpsteer3(row: dict) -> Converted:
-    texts = row["context"], row["response1"], row["response2"]
-    return [vote(strength_label(row["overall_preference"]), None, texts=texts)]
+    return helpsteer(row["overall_preference"], (row["context"], row["response1"], row["response2"]))
 
 
 def multipref(row: dict) -> Converted:
@@ -182,15 +193,44 @@ def local_files(folder: Path, source: Source, split: str, subset: str | None = N
     found = (path for path in sorted(folder.rglob("*")) if path.is_file() and schema.data_format(path))
     files = {path: path.relative_to(folder).parts for path in found}
     within = subset or source.data_dir or source.config
-    files = {path: parts for path, parts in files.items() if within in parts} or files
+    inside = {path: parts for path, parts in files.items() if within in (*parts, folder.name)}
+    files = inside if subset else inside or files  # a folder that was asked for is no other one
     return [path for path, parts in files.items() if any(p.startswith(source.files or split) for p in parts)]
 
 
 def _local_rows(source: Source, split: str, subset: str | None, path: Path) -> list[dict]:
     files = local_files(path, source, split, subset) if path.is_dir() else [path]
+    if not files and subset:
+        others = ", ".join(sorted(f"{one.name}/" for one in path.iterdir() if one.is_dir())) or "no folders"
+        raise DataError(f"{path}: no file of the split {split!r} in a folder {subset!r} here; it holds {others}")
     if not files:
         raise DataError(f"{path}: no file here is named like the split {split!r}; give the file itself")
     return [row for file in files for row in schema.read_rows(file)]
+
+
+@contextlib.contextmanager
+def offline_unless_answered(hub_id: str) -> Iterator[None]:
+    """One question to the hub; without an answer in 5 s, only what was downloaded before is looked at.
+
+    Left to themselves its libraries ask five times over 24 s, and print each attempt.
+    """
+    import datasets
+    import huggingface_hub
+
+    flags = datasets.config, huggingface_hub.constants
+    before = [flag.HF_HUB_OFFLINE for flag in flags]
+    try:
+        huggingface_hub.HfApi().dataset_info(hub_id, timeout=5)
+    except huggingface_hub.errors.HfHubHTTPError:
+        pass  # an answer, if a refusal: load_dataset will say which
+    except Exception:  # no name server, no route, a proxy that is silent
+        for flag in flags:
+            flag.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for flag, was in zip(flags, before, strict=True):
+            flag.HF_HUB_OFFLINE = was
 
 
 def _hub_rows(source: Source, split: str, subset: str | None) -> Iterable[dict]:
@@ -202,12 +242,14 @@ def _hub_rows(source: Source, split: str, subset: str | None) -> Iterable[dict]:
         from datasets import load_dataset
 
         where = {"name": source.config, "data_dir": folder, "revision": source.revision}
-        return load_dataset(source.hub_id, split="train" if source.split_column else split, **where)
+        with offline_unless_answered(source.hub_id):
+            return load_dataset(source.hub_id, split="train" if source.split_column else split, **where)
     except Exception as error:  # offline, moved, gated, no such split: the hub fails in many ways
         file = "/".join(filter(None, [folder or source.config, f"{source.files or split}*"]))
         cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}"
         way_out = f"Fetch {file} from {source.home}{source.hub_id} and give its path"
-        raise DataError(f"{source.hub_id}: could not be loaded ({cause}). {way_out}.") from error
+        hint = "Without a network, HF_HUB_OFFLINE=1 saves the attempt and takes what was downloaded before"
+        raise DataError(f"{source.hub_id}: could not be loaded ({cause}). {way_out}. {hint}.") from error
 
 
 def source_rows(source: Source, path=None, split=None, subset=None) -> Iterable[dict]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from prefcourse.annotators import LABELS, Vote
 from prefcourse.data import schema, sources
-from prefcourse.data.schema import DataError
+from prefcourse.data.schema import DataError, is_empty
 
 USUAL = {  # names under which a column is looked for when none is given
     "item": "item item_id pair_id comparison_id instance_index question_id example_id prompt_id idx id",
@@ -86,14 +86,14 @@ def table_votes(rows: Sequence[dict], columns: dict[str, list[str]]) -> Iterator
     items, (annotator, *_), (label, *_) = columns["item"], columns["annotator"], columns["label"]
     free = set(schema.columns_of(rows)) - set(items)
     pair_names = next((names for names in PAIRS if free.issuperset(names)), None)
-    sides = {str(row.get(label)): side_of(row.get(label)) for row in rows if not _is_empty(row.get(label))}
+    sides = {str(row.get(label)): side_of(row.get(label)) for row in rows if not is_empty(row.get(label))}
     sided = set(map(str, sides.values())) <= set(LABELS)
     for number, row in enumerate(rows, 1):
         said, parts = row.get(label), [row.get(name) for name in items]
         pair = tuple(map(row.get, pair_names)) if pair_names else None
         side = side_of(said, pair) if pair else sides.get(str(said))
         meant = side if pair or sided or side == "tie" else said
-        whole = None if any(map(_is_empty, parts)) else " | ".join(map(str, parts))
+        whole = None if any(map(is_empty, parts)) else " | ".join(map(str, parts))
         item = whole if len(parts) > 1 else parts[0]
         yield number, sources.vote(meant, item, row.get(annotator), pair=pair)
 
@@ -101,14 +101,10 @@ def table_votes(rows: Sequence[dict], columns: dict[str, list[str]]) -> Iterator
 # --- rows -> votes ----------------------------------------------------------------------------------------
 
 
-def _is_empty(value: object) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
-
-
 def vote_fault(row: dict, oriented: bool) -> str | None:
     """Why a row is no vote. `oriented`: a label must say which side, so that any other label is unknown."""
     for name in ("item", "annotator", "label"):
-        if _is_empty(row[name]):
+        if is_empty(row[name]):
             return f"missing {name}"
         if isinstance(row[name], list | dict):
             return f"{name} is not a single value"
@@ -118,11 +114,9 @@ def vote_fault(row: dict, oriented: bool) -> str | None:
 
 
 def canonical(row: dict) -> Vote:
-    """The vote on the pair in sorted order: where that swaps the two, "first" and "second" change places."""
-    other = {"first": "second", "second": "first"} if row["swapped"] else {}
+    """The vote on the pair in the item's order, as `sources.vote` has turned it."""
     shown_first = None if row["swapped"] is None else not row["swapped"]
-    label = str(other.get(row["label"], row["label"]))
-    return Vote(str(row["item"]), str(row["annotator"]), label, shown_first)  # 1 and "1" are one item
+    return Vote(str(row["item"]), str(row["annotator"]), str(row["label"]), shown_first)  # 1 and "1" are one item
 
 
 def known_set(rows: Iterable[dict]) -> str | None:

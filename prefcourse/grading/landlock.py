@@ -1,6 +1,6 @@
 """Landlock through ctypes: what this process, and all that it starts, may touch from now on. Linux only.
 
-Knows the kernel's interface (landlock(7)) and nothing of courses. Cannot be undone by the process.
+Knows the kernel's interface (landlock(7)) and nothing of courses. Cannot be undone by the process. UDP stays open.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on all architectures
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14 | 1 << 15  # truncate, ioctl
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # ABI -> how many rights about files it knows
-_NO_NEW_PRIVILEGES = 38
+_NO_NEW_PRIVILEGES, _DROP_CAPABILITY = 38, 24
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -54,6 +54,8 @@ def restrict(rules: Rules) -> None:
     for paths, allowed in ((rules.read, read), (rules.write, every), (rules.names, _READ_DIR)):
         for path in paths:
             _allow(ruleset, path, allowed & every)
+    for capability in range(64):  # root keeps its files and loses its powers; others have none to lose
+        libc.prctl(_DROP_CAPABILITY, capability, 0, 0, 0)
     _checked(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     _checked(libc.syscall(_RESTRICT, ruleset, 0))
     os.close(ruleset)

@@ -97,7 +97,7 @@ class Clock:
     def spend(self, message: dict) -> None:
         content = message["content"]
         parts = [content.get("text"), content.get("traceback"), content.get("evalue"), content.get("data")]
-        self.budget -= sum(len(str(part)) for part in parts if part)
+        self.budget -= 50 + sum(len(str(part)) for part in parts if part)  # an empty message is not for nothing
         if self.budget < 0:
             raise TooMuchOutput("the cell showed more than is kept")
 

@@ -202,6 +202,7 @@ def bwrap_command(room: Sandbox, command: list[str]) -> list[str]:
         *("--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"),
         *("--size", size, "--tmpfs", "/tmp", "--dir", "/tmp/work", *folders, *over),
         *("--ro-bind", room.package, room.package, "--bind", room.sockets, room.sockets),
+        *("--remount-ro", "/proc"),  # started by root, it is root to /proc/sys: a write there would reach the machine
         *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp/work", "--", *command),
     ]
 

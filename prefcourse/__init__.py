@@ -9,8 +9,8 @@ import importlib
 
 __version__ = "0.1.0"
 _ROOMS = (
-    "advantages agreement annotators backbone bench build cache checks data evaluate exercises grading learner "
-    "logprobs losses models pipeline plots progress rollout sequences train worlds"
+    "advantages agreement annotators backbone bench build cache checks data evaluate exercises grading lab "
+    "learner logprobs losses models pipeline plots progress rollout sequences train worlds"
 ).split()
 __all__ = ["__version__", *_ROOMS]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+os.environ.setdefault("PREFCOURSE_CACHE", str(Path(__file__).parent.parent / ".pytest_cache" / "prefcourse"))
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -31,7 +31,7 @@ def pairs(seed: int):
 
 @functools.cache
 def reward_model(seed: int):
-    return science.fit_reward_model(lab(seed), pairs(seed))
+    return lab(seed).reward_model(pairs(seed))
 
 
 def all_hold(claims: list[science.Claim]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +23,10 @@ from prefcourse.annotators import (
     pair_features,
     population,
 )
-from prefcourse.data.pairs import annotate, gaps, pairs_from_votes
-from prefcourse.evaluate import Evaluation, Share, evaluate_policy, model_score
-from prefcourse.rollout import Answers, answer_twice, sample
-from prefcourse.worlds.pocket import MAX_RESPONSE_TOKENS, PocketWorld
+from prefcourse.data.pairs import gaps
+from prefcourse.evaluate import Evaluation, Share, model_score
+from prefcourse.lab import Lab, lab
+from prefcourse.rollout import Answers
 
 
 class Claim(NamedTuple):
@@ -36,56 +35,6 @@ class Claim(NamedTuple):
     text: str
     measured: dict[str, float]
     holds: bool
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A world, a model that has seen its demonstrations, and how that model does."""
-
-    world: PocketWorld
-    tokenizer: object
-    sft: object
-    seed: int
-
-    @property
-    def prompts(self) -> list[str]:
-        return self.world.prompts("train")
-
-    def evaluate(self, policy, *, samples: int = 4) -> Evaluation:
-        seed = 1000 + self.seed
-        return evaluate_policy(
-            policy, self.tokenizer, self.world, self.prompts, reference=self.sft, samples=samples, seed=seed
-        )
-
-    def answers(self, per_prompt: int, *, seed: int) -> Answers:
-        generator = torch.Generator().manual_seed(seed)
-        asked = self.prompts * per_prompt
-        return answer_twice(self.sft, self.tokenizer, asked, max_new_tokens=MAX_RESPONSE_TOKENS, generator=generator)
-
-    def pairs(self, answers: Answers, people, *, seed: int) -> list[dict]:
-        votes = annotate(self.world, answers.texts, people, seed=seed, finished=answers.finished)
-        return pairs_from_votes(answers.texts, votes)
-
-
-def lab(seed: int, *, size: str = "xs", steps: int = 600, demonstrations: int = 6000) -> Lab:
-    """Everything starts from one model, fine-tuned on demonstrations of mixed quality."""
-    world = PocketWorld()
-    tokenizer = world.tokenizer()
-    model = models.tiny_lm(tokenizer, size, seed=seed)
-    rows = world.demonstrations(demonstrations, seed)
-    train.finish(train.sft(model, tokenizer, rows, steps=steps, learning_rate=1e-2, seed=seed))
-    return Lab(world, tokenizer, models.frozen_copy(model), seed)
-
-
-def fit_reward_model(here: Lab, pairs: list[dict], *, epochs: float = 4) -> models.RewardModel:
-    """A reward model on these labels, its scores standardised on fresh answers of the SFT model."""
-    reward_model = models.RewardModel.from_lm(here.sft)
-    loop = train.reward_model(reward_model, here.tokenizer, pairs, epochs=epochs, learning_rate=2e-3, seed=here.seed)
-    train.finish(loop)
-    generator = torch.Generator().manual_seed(here.seed)
-    fresh = sample(here.sft, here.tokenizer, here.prompts * 4, max_new_tokens=MAX_RESPONSE_TOKENS, generator=generator)
-    evaluate.standardise(reward_model, fresh.sequences.left_aligned())
-    return models.frozen_copy(reward_model)
 
 
 # -- the reward model and its ceiling ---------------------------------------------------------------------------------
@@ -104,7 +53,7 @@ def learning_curve(here: Lab, sizes: list[int], *, held_out: int = 16) -> tuple[
     points = []
     for size in sizes:
         epochs = max(2, 1024 / size)  # few pairs get as many passes as it takes to see 1,024 of them
-        fitted = fit_reward_model(here, pairs[:size], epochs=epochs)
+        fitted = here.reward_model(pairs[:size], epochs=epochs)
         points.append(LearningPoint(size, evaluate.evaluate_reward_model(fitted, here.tokenizer, held).accuracy))
     features = pair_features(*gaps(here.world, test.texts, test.finished))
     return points, reward_model_ceiling(people, features).best
@@ -155,10 +104,7 @@ def ppo_path(
     )
     for iteration, _ in enumerate(loop, 1):
         if iteration % every == 0:
-            seen = evaluate_policy(
-                policy, here.tokenizer, here.world, here.prompts, reference=here.sft, samples=4, seed=here.seed,
-                score=score,
-            )  # fmt: skip
+            seen = here.evaluate(policy, seed=here.seed, score=score)
             path.append(PathPoint(iteration, seen.score.mean, seen.gold.mean, seen.kl.mean, seen.length, seen.distinct))
     return path
 
@@ -222,7 +168,7 @@ def propagation_claims(here: Lab, answers: Answers, *, bias: float = 2.0, iterat
     }
     seen = {}
     for name, people in groups.items():
-        reward_model = fit_reward_model(here, here.pairs(answers, people, seed=here.seed))
+        reward_model = here.reward_model(here.pairs(answers, people, seed=here.seed))
         policy = models.trainable_copy(here.sft)
         loop = train.ppo(
             policy, here.sft, here.tokenizer, here.prompts, model_score(reward_model), beta=0.05, iterations=iterations,
@@ -250,7 +196,7 @@ def all_claims(seed: int, *, quick: bool = False) -> list[Claim]:
     here = lab(seed)
     before, answers = here.evaluate(here.sft), here.answers(16, seed=seed)
     pairs = here.pairs(answers, population(0), seed=seed)
-    reward_model = fit_reward_model(here, pairs)
+    reward_model = here.reward_model(pairs)
     return [
         *reward_model_claims(here, [64, 4096] if quick else [64, 256, 1024, 4096]),
         *ppo_claims(here, reward_model, before),

@@ -116,7 +116,7 @@ def launch(room: Sandbox, command: list[str]) -> dict[str, Any]:
         return {"cmd": docker_command(room, command)}
     limits = partial(_set_limits, room, _tasks_of_this_user())
     if room.level == "landlock":
-        rules = landlock.Rules(_readable(room), write=(room.sockets, room.scratch), names=_listable())
+        rules = landlock.Rules(_readable(room), write=(room.sockets, room.scratch, "/dev/null"), names=_listable())
         return {"cmd": command, "preexec_fn": partial(_limited_and_locked, limits, rules)}
     return {"cmd": bwrap_command(room, command) if room.level == "bwrap" else command, "preexec_fn": limits}
 
@@ -161,11 +161,18 @@ def _interpreter() -> list[str]:
 
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
-SETTINGS = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
+SETTINGS = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/fonts",
+)
 
 
 def _readable(room: Sandbox) -> tuple[str, ...]:
-    own = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/dev/null", "/dev/urandom", "/dev/random")
+    own = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/dev/urandom", "/dev/random", "/dev/zero")
     folders = [part for folder in (*_interpreter(), *SYSTEM) for part in _without_package(Path(folder))]
     return tuple(path for path in (*folders, *SETTINGS, *own, room.package) if os.path.exists(path))
 
@@ -277,6 +284,7 @@ def _tried(level: str, docker_image: str) -> tuple[bool, str]:
     if level == "docker":
         return _docker_answers(docker_image)
     with tempfile.TemporaryDirectory(prefix="prefcourse-") as folder:
+        (Path(folder) / "prefcourse").mkdir()
         return _proven(Sandbox(level, folder, folder, folder, seed="public"))
 
 
@@ -284,7 +292,7 @@ PROBE = """
 import os, socket, sys
 assert os.environ["PREFCOURSE_SEED"] == "public"
 if sys.argv[1] != "limits":
-    try: os.listdir(sys.argv[2])
+    try: open(sys.argv[2])
     except OSError: pass
     else: sys.exit("files outside are visible")
 print("it works")
@@ -292,8 +300,8 @@ print("it works")
 
 
 def _proven(room: Sandbox) -> tuple[bool, str]:
-    """Starts Python in it, which must not see the folder of the real package."""
-    made = launch(room, [sys.executable, "-c", PROBE, room.level, str(PACKAGE / "grading")])
+    """Starts Python in it, which must not see this file."""
+    made = launch(room, [sys.executable, "-c", PROBE, room.level, __file__])
     try:
         run = subprocess.run(
             made.pop("cmd"), env=kernel_environment(room), capture_output=True, text=True, timeout=20, cwd="/", **made

@@ -9,8 +9,9 @@ import importlib
 
 __version__ = "0.1.0"
 _ROOMS = (
-    "advantages agreement annotators backbone bench build cache checks data evaluate exercises grading lab "
-    "learner logprobs losses models pipeline plots progress rollout sequences train worlds"
+    "advantages agreement annotators backbone bench build cache checks claims data evaluate exercises "
+    "experiments grading lab learner logprobs losses models pipeline plots progress published rollout sequences train "
+    "widgets worlds"
 ).split()
 __all__ = ["__version__", *_ROOMS]
 

@@ -22,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="number, as 02; default all")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a notebook is stale")
     again = "run the notebooks of a room again although their code is the same: what it imports has changed"
+    figures = "run the long experiments again (of those names, or all that are stale), not the notebooks"
+    parser.add_argument("--figures", nargs="*", metavar="NAME", help=figures)
     parser.add_argument("--execute", choices=["notebooks", "solutions"], help=again)
 
 
@@ -29,6 +31,8 @@ def main(args: argparse.Namespace) -> int:
     """0 done, 1 stale (with --check) or a cell failed, 2 no such chapter."""
     try:
         root = course_root()
+        if args.figures is not None:
+            return figures(args.figures)
         return build(root, scripts(root, args.chapters), only_check=args.check, again=args.execute)
     except SourceError as error:
         print(f"prefcourse build: {error}", file=sys.stderr)
@@ -36,6 +40,18 @@ def main(args: argparse.Namespace) -> int:
     except FileNotFoundError as error:
         print(f"prefcourse build: {error}", file=sys.stderr)
         return 2
+
+
+def figures(names: list[str]) -> int:
+    """Run the experiments of those names, or all that were never run with today's settings."""
+    from prefcourse import experiments
+
+    known = {experiment.name: experiment for experiment in experiments.experiments()}
+    if unknown := [name for name in names if name not in known]:
+        raise FileNotFoundError(f"no experiment {', '.join(unknown)}; there are {', '.join(known)}")
+    for name in names or [name for name, experiment in known.items() if experiments.is_stale(experiment)]:
+        print(experiments.regenerate(known[name]))
+    return 0
 
 
 def course_root() -> Path:

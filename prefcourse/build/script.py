@@ -4,7 +4,7 @@ A script is in jupytext's percent format: `# %% name` begins a code cell, `# %% 
 comments, and the name becomes the cell's id. `# %% [exercises]` ends the lesson. Behind it an author writes two cells
 per exercise, `question-2-1` (text) and `answer-2-1` (the function); headings, hints and checks come from
 prefcourse.exercises. `# %% answer-2-3 package="prefcourse.agreement:cohen_kappa"`: the answer is in the package; what
-the cell itself says (imports) stands before it.
+the cell itself says (imports) stands before it. {{published:NAME}} becomes a number of published.toml, with its source.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nbformat import NotebookNode, v4
 from prefcourse.build.cells import SourceError, check_call, digest, marker, package_source, role, slug, stub
 from prefcourse.build.complete import missing
 from prefcourse.checks import exercise as exercises
+from prefcourse.published import with_numbers
 
 PRACTICE = "\n# %% [exercises]\n"
 NAME = re.compile(r"[a-z0-9-]+")
@@ -49,7 +50,7 @@ def notebooks(script: Path) -> dict[Path, NotebookNode]:
 
 def read(script: str) -> list[NotebookNode]:
     """The named cells of a script; comments before the first are for the reader of the script only."""
-    cells = jupytext.reads(script, fmt="py:percent").cells
+    cells = jupytext.reads(with_numbers(script), fmt="py:percent").cells
     cells = cells[1:] if cells and "title" not in cells[0].metadata else cells
     for before, cell in zip([None, *cells], cells, strict=False):
         cell.id = cell.metadata.get("title", "")

@@ -173,7 +173,9 @@ SETTINGS = (
 
 def _readable(room: Sandbox) -> tuple[str, ...]:
     own = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/dev/urandom", "/dev/random", "/dev/zero")
-    folders = [part for folder in (*_interpreter(), *SYSTEM) for part in _without_package(Path(folder))]
+    folders = [
+        part for folder in (*_interpreter(), *SYSTEM) for part in _without_package(Path(os.path.realpath(folder)))
+    ]
     return tuple(path for path in (*folders, *SETTINGS, *own, room.package) if os.path.exists(path))
 
 
@@ -183,7 +185,8 @@ def _without_package(folder: Path) -> list[str]:
         return []
     if not PACKAGE.is_relative_to(folder):
         return [str(folder)]
-    return [part for inner in folder.iterdir() for part in _without_package(inner)]
+    inside = [inner for inner in folder.iterdir() if not inner.is_symlink()]  # lib64 is another name of lib
+    return [part for inner in inside for part in _without_package(inner)]
 
 
 def _listable() -> tuple[str, ...]:

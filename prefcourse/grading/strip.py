@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent
+PACKAGE = Path(__file__).resolve().parent.parent
 LEFT_OUT = ("selfcheck.py", "answers.py", "grading", "build", "learner", "bench", "__pycache__", "*.ipynb")
 
 

@@ -19,6 +19,7 @@ class Published(NamedTuple):
     quoted: str
     checked: str
     paper: str = ""
+    number: float | None = None  # for figures
 
     def __str__(self) -> str:
         return f"{self.value} ({self.arxiv or self.paper})"

@@ -13,11 +13,12 @@
 # - trace a policy's bad habit back to the annotators who asked for it;
 # - say how far annotators agree, and which five mistakes make that number wrong.
 #
-# **Time.** 45 minutes to read; all cells together compute for one to two minutes on one CPU core.
+# **Time.** 45 minutes to read; all cells together compute for about a minute on one CPU core.
 #
 # **Before.** You know what a language model and a softmax are, and have trained some network in PyTorch.
 #
-# **How to read.** Before most cells stands a question. Decide on an answer, run the cell, then read on.
+# **How to read.** Before most cells stands a question. Decide on an answer, run the cell, then read on. What the
+# text claims is computed: `claims` prints each claim that holds and stops at one that does not.
 
 # %% setup
 from collections import Counter
@@ -27,25 +28,15 @@ import numpy as np
 import torch
 
 from prefcourse import agreement, annotators, evaluate, models, plots, rollout, train
+from prefcourse.claims import claims
 from prefcourse.data.pairs import annotate, pairs_from_votes
+from prefcourse.published import published
 from prefcourse.sequences import encode
 from prefcourse.worlds.pocket import PocketWorld, sentences
 
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
-
-# %% [markdown] claims-text
-# One helper: what the text claims is computed. `claims` prints each claim with its verdict and stops if one is
-# false.
-
-
-# %% claims
-def claims(**verdicts: bool) -> None:
-    for claim, holds in verdicts.items():
-        print(f"{claim.replace('_', ' ')}: {bool(holds)}")
-    assert all(verdicts.values()), "the text says something that this run does not show"
-
 
 # %% [markdown] first-pair
 # ## One question, two answers
@@ -112,7 +103,11 @@ for metrics in train.sft(lm, tokenizer, demonstrations, steps=600, learning_rate
     if len(losses) == 60:
         early = models.frozen_copy(lm)  # a look at it after a tenth of the training
 sft_model = models.frozen_copy(lm)
-claims(the_loss_fell_below_a_fifth_of_where_it_began=losses[-1] < losses[0] / 5)
+claims(
+    {
+        "the loss fell below a fifth of where it began": losses[-1] < losses[0] / 5,
+    }
+)
 
 # %% [markdown] measure-text
 # To measure a policy is to sample from it and let the world read. `measure` gives gold, length and the other
@@ -131,7 +126,11 @@ sft = measure(sft_model)
 questions_only = [row for row in demonstrations if not row["prompt"].startswith("count")]
 demonstrated = np.mean([world.gold(**row) for row in questions_only])
 best = np.mean([world.gold(prompt, world.best_answer(prompt)) for prompt in prompts])
-claims(SFT_is_below_the_average_demonstration_and_far_below_the_best=sft.gold.mean < demonstrated < best - 1)
+claims(
+    {
+        "SFT is below the average demonstration and far below the best": sft.gold.mean < demonstrated < best - 1,
+    }
+)
 
 # %% [markdown] sft-after
 # SFT copies the crowd, filler and errors included, and even falls short of its average. Likelihood asks "would
@@ -186,8 +185,10 @@ print(f"right on {right:.0%} of held-out labels, 95 % interval {low:.0%} to {hig
 
 # %% reward-model-claims
 claims(
-    better_than_a_coin=judged.accuracy.low > 0.5,
-    far_from_perfect=judged.accuracy.high < 0.9,
+    {
+        "better than a coin": judged.accuracy.low > 0.5,
+        "far from perfect": judged.accuracy.high < 0.9,
+    }
 )
 
 # %% [markdown] reward-after
@@ -238,13 +239,15 @@ ppo, dpo = measure(ppo_policy, score), measure(dpo_policy, score)
 print("      gold    KL  length  distinct  flattery")
 for name, e in {"SFT": sft, "PPO": ppo, "DPO": dpo}.items():
     numbers = f"{e.kl.mean:z6.1f}{e.length:8.1f}{e.distinct:10.2f}{e.flattery:10.2f}"
-    print(f"{name}{e.gold.mean:7.2f}{numbers}   {e.texts[0][0]}")
+    print(f"{name}{e.gold.mean:7.2f}{numbers}\n     {e.texts[0][0]}")
 
 # %% result-claims
 claims(
-    PPO_is_at_least_half_a_point_of_gold_above_SFT=ppo.gold.mean > sft.gold.mean + 0.5,
-    DPO_is_at_least_half_a_point_of_gold_above_SFT=dpo.gold.mean > sft.gold.mean + 0.5,
-    both_are_still_below_the_best_answer=max(ppo.gold.mean, dpo.gold.mean) < best,
+    {
+        "PPO is at least half a point of gold above SFT": ppo.gold.mean > sft.gold.mean + 0.5,
+        "DPO is at least half a point of gold above SFT": dpo.gold.mean > sft.gold.mean + 0.5,
+        "both are still below the best answer": max(ppo.gold.mean, dpo.gold.mean) < best,
+    }
 )
 
 # %% gold-by-stage
@@ -280,8 +283,10 @@ plt.show()
 # %% plane-claims
 optimum_kl, optimum_gold = [p.kl for p in frontier][::-1], [p.reward for p in frontier][::-1]
 claims(
-    PPO_is_below_the_optimum=ppo.gold.mean < np.interp(ppo.kl.mean, optimum_kl, optimum_gold),
-    DPO_is_below_the_optimum=dpo.gold.mean < np.interp(dpo.kl.mean, optimum_kl, optimum_gold),
+    {
+        "PPO is below the optimum": ppo.gold.mean < np.interp(ppo.kl.mean, optimum_kl, optimum_gold),
+        "DPO is below the optimum": dpo.gold.mean < np.interp(dpo.kl.mean, optimum_kl, optimum_gold),
+    }
 )
 
 # %% [markdown] plane-after
@@ -303,7 +308,11 @@ flatterers = annotators.flattery_loving_population(SEED, bias=2)
 biased_pairs = labelled_by(flatterers)
 biased_model = reward_model_of(biased_pairs[:-300])
 biased_judged = evaluate.evaluate_reward_model(biased_model, tokenizer, biased_pairs[-300:])
-claims(the_biased_reward_model_is_no_less_accurate=biased_judged.accuracy.rate > judged.accuracy.rate - 0.05)
+claims(
+    {
+        "the biased reward model is no less accurate": biased_judged.accuracy.rate > judged.accuracy.rate - 0.05,
+    }
+)
 
 # %% biased-policy
 evaluate.standardise(biased_model, seen)
@@ -342,12 +351,14 @@ plt.show()
 
 # %% biased-claims
 claims(
-    SFT_flatters_in_fewer_than_one_answer_of_three=sft.flattery < 1 / 3,
-    the_biased_policy_flatters_at_least_three_times_as_often=biased.flattery > 3 * sft.flattery,
-    the_other_policy_flatters_less_than_SFT=ppo.flattery < sft.flattery,
-    the_biased_policy_has_less_gold_than_the_other=biased.gold.mean < ppo.gold.mean,
-    DPO_on_biased_pairs_flatters_more_than_DPO_on_the_others=biased_dpo.flattery > 2 * dpo.flattery,
-    but_less_than_PPO=biased_dpo.flattery < biased.flattery,
+    {
+        "SFT flatters in fewer than one answer of three": sft.flattery < 1 / 3,
+        "the biased policy flatters at least three times as often": biased.flattery > 3 * sft.flattery,
+        "the other policy flatters less than SFT": ppo.flattery < sft.flattery,
+        "the biased policy has less gold than the other": biased.gold.mean < ppo.gold.mean,
+        "DPO on biased pairs flatters more than DPO on the others": biased_dpo.flattery > 2 * dpo.flattery,
+        "but less than PPO": biased_dpo.flattery < biased.flattery,
+    }
 )
 
 # %% [markdown] fault-after
@@ -374,7 +385,11 @@ unready = measure(early)
 print(*(texts[0] for texts in unready.texts[:4]), sep="\n")
 
 # %% incoherence-claims
-claims(it_is_at_least_one_point_of_gold_below_SFT=unready.gold.mean < sft.gold.mean - 1)
+claims(
+    {
+        "it is at least one point of gold below SFT": unready.gold.mean < sft.gold.mean - 1,
+    }
+)
 
 # %% [markdown] hacking-text
 # Preference training can only choose among what the model already says. From here nothing good would be chosen.
@@ -400,8 +415,10 @@ plt.show()
 # %% hacking-claims
 gold, scores = [e.gold.mean for e in path], [e.score.mean for e in path]
 claims(
-    the_score_gets_higher_than_that_of_PPO_with_beta=max(scores) > ppo.score.mean,
-    where_it_is_highest_gold_is_half_a_point_below_its_peak=gold[np.argmax(scores)] < max(gold) - 0.5,
+    {
+        "the score gets higher than that of PPO with beta": max(scores) > ppo.score.mean,
+        "where it is highest gold is half a point below its peak": gold[np.argmax(scores)] < max(gold) - 0.5,
+    }
 )
 
 # %% [markdown] hacking-after
@@ -433,7 +450,12 @@ before, after = forms(sft_model), forms(ppo_policy)
 print(f"effective number of forms: SFT {before:.1f}, PPO {after:.1f}")
 
 # %% mode-collapse-claims
-claims(PPO_uses_fewer_forms=after < before, PPO_is_surer_of_its_words=ppo.entropy < sft.entropy)
+claims(
+    {
+        "PPO uses fewer forms": after < before,
+        "PPO is surer of its words": ppo.entropy < sft.entropy,
+    }
+)
 
 # %% [markdown] mode-collapse-after
 # Here that is mostly good riddance: filler and flattery are gone. But nothing in the objective knows which
@@ -461,7 +483,11 @@ def fitted_to_ranking(gold):
 
 
 collapse = fitted_to_ranking(open_prompt), fitted_to_ranking(closed_prompt)
-claims(the_two_prompts_get_the_same_rewards=torch.allclose(*collapse, atol=1e-3))
+claims(
+    {
+        "the two prompts get the same rewards": torch.allclose(*collapse, atol=1e-3),
+    }
+)
 
 # %% [markdown] reward-collapse-after
 # They cannot: a ranking says who is before whom, never by how much, and both rankings are the same. A large
@@ -480,8 +506,10 @@ print(*(f"{name}: {rate:.0%} of counts right" for name, rate in counting.items()
 
 # %% forgetting-claims
 claims(
-    SFT_counts_right_in_more_than_half=counting["SFT"] > 0.5,
-    the_hacked_policy_lost_at_least_a_fifth_of_it=counting["hacked"] < 0.8 * counting["SFT"],
+    {
+        "SFT counts right in more than half": counting["SFT"] > 0.5,
+        "the hacked policy lost at least a fifth of it": counting["hacked"] < 0.8 * counting["SFT"],
+    }
 )
 
 # %% [markdown] agreement
@@ -508,8 +536,9 @@ for temperature in temperatures:
 # %% agreement-figure
 figure, ax = plt.subplots()
 ax.set_title("Noise lowers agreement and the ceiling of any reward model")
-published = {"TL;DR, researchers": 0.73, "MT-Bench, no ties": 0.81}
-plots.agreement_against_temperature(ax, temperatures, found, published=published)
+sources = {"TL;DR, researchers": "tldr-researchers", "MT-Bench, no ties": "mtbench-without-ties"}
+levels = {name: published(source).number for name, source in sources.items()}
+plots.agreement_against_temperature(ax, temperatures, found, published=levels)
 ax.plot(temperatures, ceiling, linestyle="--", color=plots.CHOSEN)
 ax.annotate("best possible reward model", (0.55, 0.895), color=plots.CHOSEN)
 ax.set_xscale("log")
@@ -522,9 +551,11 @@ rates = [interval.estimate for interval in found]
 at_default = temperatures.index(1)
 print(f"at temperature 1: agreement {rates[at_default]:.2f}, ceiling {ceiling[at_default]:.2f}")
 claims(
-    agreement_falls_at_every_step=all(a > b for a, b in zip(rates, rates[1:], strict=False)),
-    even_at_temperature_8_it_is_above_one_half=rates[-1] > 0.5,
-    the_ceiling_is_above_agreement=all(c > a for c, a in zip(ceiling, rates, strict=True)),
+    {
+        "agreement falls at every step": all(a > b for a, b in zip(rates, rates[1:], strict=False)),
+        "even at temperature 8 it is above one half": rates[-1] > 0.5,
+        "the ceiling is above agreement": all(c > a for c, a in zip(ceiling, rates, strict=True)),
+    }
 )
 
 # %% [markdown] agreement-after
@@ -539,7 +570,11 @@ claims(
 # %% ceiling-here
 gaps = np.array([[world.gold(p, a) - world.gold(p, b), len(a.split()) - len(b.split())] for p, a, b in answers.texts])
 ours = agreement.reward_model_ceiling(people, annotators.pair_features(*gaps.T))
-claims(our_reward_model_is_not_above_its_ceiling=judged.accuracy.low < ours.best)
+claims(
+    {
+        "our reward model is not above its ceiling": judged.accuracy.low < ours.best,
+    }
+)
 
 # %% [markdown] traps
 # ## Five traps
@@ -704,11 +739,11 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 #
 # | | published | here |
 # |---|---|---|
-# | agreement, TL;DR researchers | 73 ± 4 % (2009.01325) | .72 of random pairs, by choice of the population |
-# | agreement, TL;DR labeler and researcher | 77 ± 2 % (2009.01325) | |
-# | agreement, InstructGPT labelers | 72.6 ± 1.5 %, held-out people 77.3 ± 1.3 % (2203.02155) | |
-# | agreement, MT-Bench experts | 63 % with ties, 81 % without (2306.05685) | the same, from the file |
-# | preference training pays | 1.3 B with RLHF preferred to 175 B GPT-3 (2203.02155) | gold up by more than 0.5 |
+# | agreement, TL;DR researchers | {{published:tldr-researchers}} | .72 of random pairs, by choice of the population |
+# | agreement, TL;DR labeler and researcher | {{published:tldr-labeler-researcher}} | |
+# | agreement, InstructGPT labelers | {{published:instructgpt-labelers}}, held-out people {{published:instructgpt-held-out}} | |
+# | agreement, MT-Bench experts | with ties {{published:mtbench-with-ties}}, without {{published:mtbench-without-ties}} | the same, from the file |
+# | preference training pays | {{published:instructgpt-small-beats-large}} | gold up by more than 0.5 |
 # | score up, truth down | over-optimisation (2210.10760) | beta 0: gold 0.5 below its peak where score is best |
 # | same rewards for all prompts | reward collapse (2305.17608) | equal to three decimals |
 
@@ -721,7 +756,7 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 # - Reward over-optimisation: arXiv 2210.10760. Reward collapse: arXiv 2305.17608
 # - MT-Bench and its human votes: arXiv 2306.05685. HH-RLHF: arXiv 2204.05862
 #
-# **Next:** exercises 2.1 and 2.2, in `exercises/02_preference_optimization_overview.ipynb`.
+# **Next:** exercises 2.1 to 2.5, in `exercises/02_preference_optimization_overview.ipynb`.
 # %% [exercises]
 # %% [markdown] title
 # # 2 · Exercises: how far do people agree?

@@ -67,10 +67,9 @@ def without_bodies(source: str, names: set[str]) -> str:
     if names - found.keys():
         raise ValueError(f"the package has no function {', '.join(sorted(names - found.keys()))} to empty")
     for node in sorted(found.values(), key=lambda node: -node.lineno):
-        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-        first, last = (body[0].lineno, body[-1].end_lineno) if body else (node.end_lineno + 1, node.end_lineno)
-        lines[first - 1 : last] = [
-            "    from prefcourse.checks.exercise import NotAvailable\n\n",
-            f'    raise NotAvailable("the package\'s own {node.name} is not available while yours is graded")\n',
-        ]
+        refusal = f"the package's own {node.name} is not available while yours is graded"
+        raising = f"from prefcourse.checks.exercise import NotAvailable\nraise NotAvailable({refusal!r})"
+        node.body = [*(node.body[:1] if ast.get_docstring(node) is not None else []), *ast.parse(raising).body]
+        node.decorator_list = []  # they stand in lines of their own, which stay
+        lines[node.lineno - 1 : node.end_lineno] = [ast.unparse(node) + "\n"]
     return "".join(lines)

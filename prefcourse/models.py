@@ -62,7 +62,7 @@ def frozen_copy(model):
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def scalar_head(width: int, device=None) -> nn.Linear:
+def scalar_head(width: int, device="cpu") -> nn.Linear:
     """A linear read-out that starts at zero: before training every score and every value is 0.
 
     In float32 on any trunk: bfloat16 keeps 8 bits, too few to tell two good answers apart.

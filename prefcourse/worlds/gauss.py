@@ -3,7 +3,8 @@
 The reference draws x ~ N(0, I). The proxy scores u.x with |u| = 1; gold is g.x - x'Cx. The most proxy to be
 had for a given KL is the tilt N(d sqrt2 u, I), whose KL to the reference is d^2; along the way
     proxy gain = sqrt2 d,    gold gain = d (alpha - beta d),    alpha = sqrt2 g.u,    beta = 2 u'Cu,
-the law that Gao et al. (2210.10760) fitted to trained models. Knows nothing of text, tokens or training.
+the form that Gao et al. (2210.10760) fitted to best-of-n samples of trained models; what they fitted to RL was
+d (alpha - beta log d). Knows nothing of text, tokens or training.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import datasets
 import pytest
 import torch
 from test_backbone import llama
-from test_models import same_weights, small_gpt2
+from test_models import narrow_opt, same_weights, small_gpt2
 
 from prefcourse import losses, models, train
 from prefcourse.backbone import response_logprobs
@@ -64,6 +64,8 @@ MODELS = {
     "tiny_lm": models.tiny_lm,
     "gpt2": small_gpt2,
     "grouped queries": lambda tokenizer: llama(vocab_size=len(tokenizer), num_key_value_heads=2),
+    "narrow opt": narrow_opt,
+    "bfloat16": lambda tokenizer: models.tiny_lm(tokenizer).bfloat16(),
 }
 
 
@@ -100,7 +102,7 @@ def test_the_reward_model_too(tokenizer, kind):
     before, model = copy.deepcopy(lm), models.RewardModel.from_lm(lm)
     history = list(train.reward_model(model, tokenizer, PAIRS, batch_size=8, epochs=2, learning_rate=3e-3, seed=0))
     assert len(history) == 6 and history[0]["loss"] == pytest.approx(math.log(2))  # all scores are 0 at first
-    assert history[-1]["loss"] < 0.6 and same_weights(lm, before)
+    assert history[-1]["loss"] < 0.65 and same_weights(lm, before)
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -134,11 +136,11 @@ def test_an_interruption_leaves_what_was_learned(tokenizer, name, monkeypatch, c
     model, complete = models.tiny_lm(tokenizer), models.tiny_lm(tokenizer)
     plain_step, steps = common.Optimiser.step, []
 
-    def step(self, loss):
+    def step(self, loss, **how):
         steps.append(loss)
         if len(steps) == 3:
             raise KeyboardInterrupt
-        return plain_step(self, loss)
+        return plain_step(self, loss, **how)
 
     monkeypatch.setattr(common.Optimiser, "step", step)
     history = train.finish(LOOPS[name](model, models.frozen_copy(model), tokenizer, **longer))
@@ -177,6 +179,50 @@ def test_a_step_too_far_is_taken_back(tokenizer, name):
     with torch.no_grad():
         rows = supervised.encode(tokenizer, PROMPTS[:3], ["yeah ."] * 3)
         assert torch.isfinite(response_logprobs(model, rows)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "learning_rate", "found"),
+    [
+        ("sft", 1.0, "loss is .*, beyond 9.9 for 5 steps"),  # twice the loss of a guess among 137 words
+        ("sft", 1e6, "loss is 4.92 and its gradient exactly 0 for 5 steps, at step 6"),
+        ("ppo", 1e4, "loss is .*, beyond .* for 5 steps"),
+        ("dpo", 1e6, "its gradient exactly 0 for 5 steps"),
+        ("online_dpo", 1e6, "its gradient exactly 0 for 5 steps"),
+    ],
+)
+def test_a_ruined_model_with_a_finite_loss_stops_too(tokenizer, name, learning_rate, found):
+    """The weights are those from before the damage, and the advice fits the loop."""
+    model = models.tiny_lm(tokenizer)
+    long = {"sft": {"steps": 40}, "dpo": {"epochs": 20}}.get(name, {"iterations": 12})
+    with pytest.raises(train.Diverged, match=found) as caught:
+        list(LOOPS[name](model, models.frozen_copy(model), tokenizer, learning_rate=learning_rate, **long))
+    assert ("beta" in str(caught.value)) == (name != "sft")
+    rows = supervised.encode(tokenizer, PROMPTS[:3], ["yeah ."] * 3)
+    assert -20 < response_logprobs(model, rows)[rows.response_mask].mean().item() < -1
+
+
+def test_a_loss_that_has_arrived_at_0_is_no_stuck_one(tokenizer):
+    """Every margin beyond 1: hinge has neither loss nor gradient left, for as long as one likes."""
+    model = models.tiny_lm(tokenizer)
+    how = {"loss": losses.hinge_loss, "epochs": 30, "learning_rate": 1e-2}
+    history = list(LOOPS["dpo"](model, models.frozen_copy(model), tokenizer, **how))
+    assert (
+        [metrics["loss"] for metrics in history[-10:]]
+        == [metrics["grad_norm"] for metrics in history[-10:]]
+        == [0] * 10
+    )
+
+
+@pytest.mark.parametrize("first", [0.0, 1.0, 2500.0])
+def test_a_bad_batch_passes_and_any_size_of_loss_may_be_healthy(tokenizer, first):
+    """IPO begins at 1 / (4 beta^2); four steps far beyond that are forgiven, the fifth is not."""
+    optimiser = common.Optimiser(models.tiny_lm(tokenizer), 1e-3)
+    far = 1001 * max(first, 1.0)
+    for loss in [first, *[far] * 4, first, *[far] * 4]:
+        optimiser.refuse_if_lost(loss, 1.0, 1.0)
+    with pytest.raises(train.Diverged, match="for 5 steps"):
+        optimiser.refuse_if_lost(far, 1.0, 1.0)
 
 
 def test_a_gradient_that_is_no_number_changes_nothing(tokenizer):
@@ -234,6 +280,14 @@ def test_other_slips_are_named(tokenizer):
         next(LOOPS["grpo"](model, reference, tokenizer, batch_size=6))
     with pytest.raises(ValueError, match="prompts is empty"):
         next(train.ppo(model, reference, tokenizer, [], word_count, beta=0.1, iterations=1, seed=0))
+
+
+@pytest.mark.parametrize("name", [name for name in LOOPS if name != "sft"])
+@pytest.mark.parametrize("beta", [-0.1, math.nan])
+def test_a_pull_away_from_the_reference_is_refused(tokenizer, name, beta):
+    model = models.tiny_lm(tokenizer)
+    with pytest.raises(ValueError, match=f"beta is {beta}; the pull to the reference must be 0 or more"):
+        list(LOOPS[name](model, models.frozen_copy(model), tokenizer, beta=beta))
 
 
 def test_rows_may_be_a_list_or_a_dataset(tokenizer):

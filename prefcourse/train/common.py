@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 class Diverged(FloatingPointError):
-    """The loss is no number, or far beyond any useful one. The model has the last weights that gave a finite loss."""
+    """The loss is no number, far beyond any useful one, or stuck. The model has the last weights before that."""
+
+
+PATIENCE = 5  # steps: a batch of odd rows passes, a ruined model stays
 
 
 def rows_of(examples, column: str) -> list[str]:
@@ -41,44 +44,77 @@ def trainable(model) -> list[Tensor]:
     return found
 
 
+def check_beta(beta: float) -> None:
+    """ValueError for a pull that would push away from the reference."""
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta is {beta}; the pull to the reference must be 0 or more (0.1 is a usual value)")
+
+
 class Optimiser:
     """AdamW with clipped gradients and a learning-rate schedule; refuses steps that would ruin the model.
 
     Puts the model into eval mode: with dropout, the policy that is updated would not be the one that sampled.
+    Lost is a model whose loss is no number, or for `PATIENCE` steps in a row above `far` times the larger of the first
+    loss and the usual one, or whose gradient is exactly 0 for as long though its loss is not. `advice`: what else to
+    try than a lower learning rate.
     """
 
-    def __init__(self, model, learning_rate: float, *, factor=lambda step: 1.0, max_grad_norm: float = 1.0):
+    def __init__(
+        self, model, learning_rate: float, *, factor=lambda step: 1.0, max_grad_norm: float = 1.0, far: float = 1000.0,
+        advice: str = "a larger beta, or look for odd rows in the data",
+    ):  # fmt: skip
         self.parameters = trainable(model.eval())
         self.adamw = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0, fused=True)
         self.learning_rate, self.factor, self.max_grad_norm = learning_rate, factor, max_grad_norm
+        self.far, self.advice, self.first_loss, self.steps_far, self.steps_dead = far, advice, None, 0, 0
         self.good, self.step_count = [p.detach().clone() for p in self.parameters], 0
 
-    def step(self, loss: Tensor) -> dict[str, float]:
-        """One update; the loss, the gradient's norm before clipping and the learning rate used."""
+    def step(self, loss: Tensor, *, usual: float = 1.0) -> dict[str, float]:
+        """One update; the loss, the gradient's norm before clipping and the learning rate used.
+
+        `usual`: the size of a loss with which this task may well begin.
+        """
         rate = self.learning_rate * self.factor(self.step_count)
         for group in self.adamw.param_groups:
             group["lr"] = rate
         self.adamw.zero_grad(set_to_none=True)
         self.refuse_unless_finite("loss", loss.detach())
-        with torch.no_grad():
-            torch._foreach_copy_(self.good, self.parameters)  # these weights have just given a loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.refuse_unless_finite("gradient norm", norm)
+        metrics = {"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate}
+        self.refuse_if_lost(metrics["loss"], metrics["grad_norm"], usual)
         self.adamw.step()
         self.step_count += 1
-        return {"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate}
+        return metrics
+
+    def refuse_unless_finite(self, what: str, value: Tensor) -> None:
+        """Diverged if a number is none or too large for any task."""
+        if not torch.isfinite(value) or value.abs() > 1e8:
+            self.stop(f"{what} is {value.item():.3g}")
+
+    def refuse_if_lost(self, loss: float, norm: float, usual: float) -> None:
+        """Diverged if a finite loss has long been beyond any useful one, or cannot change any more."""
+        self.first_loss = loss if self.first_loss is None else self.first_loss
+        limit = self.far * max(usual, abs(self.first_loss))
+        self.steps_far = self.steps_far + 1 if abs(loss) > limit else 0
+        self.steps_dead = self.steps_dead + 1 if norm == 0 and abs(loss) > 1e-6 else 0  # loss 0: all is learned
+        if self.steps_far == PATIENCE:
+            self.stop(f"loss is {loss:.3g}, beyond {limit:.3g} for {PATIENCE} steps,")
+        if self.steps_dead == PATIENCE:
+            self.stop(f"loss is {loss:.3g} and its gradient exactly 0 for {PATIENCE} steps,")
+        if not self.steps_far + self.steps_dead:
+            with torch.no_grad():
+                torch._foreach_copy_(self.good, self.parameters)
 
     @torch.no_grad()
-    def refuse_unless_finite(self, what: str, value: Tensor) -> None:
-        """Diverged, and the last good weights, if a number is none or too large."""
-        if torch.isfinite(value) and value.abs() <= 1e8:
-            return
+    def stop(self, found: str) -> None:
+        """Diverged, with the last good weights: the last update may be what ruined them."""
         self.adamw.zero_grad(set_to_none=True)
-        torch._foreach_copy_(self.parameters, self.good)  # the last update may be what ruined them
+        torch._foreach_copy_(self.parameters, self.good)
         raise Diverged(
-            f"{what} is {value.item():.3g} at step {self.step_count + 1}. The last good weights are back. "
-            f"Try a learning rate below {self.learning_rate:g}, a larger beta, or look for odd rows in the data."
+            f"{found} at step {self.step_count + 1}. The last good weights are back. "
+            f"Try a learning rate below {self.learning_rate:g}, {self.advice}."
         )
 
 

@@ -27,9 +27,10 @@ from prefcourse.backbone import response_logprobs, scatter
 from prefcourse.models import PolicyWithValue
 from prefcourse.rollout import Rollout, sample
 from prefcourse.sequences import Sequences, batches
-from prefcourse.train.common import Optimiser, floats, trainable
+from prefcourse.train.common import Optimiser, check_beta, floats, trainable
 from prefcourse.train.supervised import sequence_sums
 
+GUARD = {"far": 100.0, "advice": "a larger beta, or look for odd scores"}
 Score = Callable[[Rollout], Float[Tensor, " B"]]
 
 
@@ -43,6 +44,11 @@ class Experience:
     old_values: Float[Tensor, "B T"]  # 0 without a critic
     scores: Float[Tensor, " B"]
     metrics: dict[str, float]
+
+    @property
+    def usual(self) -> float:
+        """A size that no healthy loss exceeds a hundredfold: critics square the scores."""
+        return 1.0 + self.scores.square().mean().item()
 
     def minibatches(self, size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
         for _ in range(epochs):
@@ -110,10 +116,11 @@ def ppo(
     Trains `policy` (a language model, or a `PolicyWithValue` whose critic is to be kept) in place; critic and policy
     share the trunk. Yields after each round of sampling and `epochs` passes over its samples.
     """
+    check_beta(beta)
     model = policy if isinstance(policy, PolicyWithValue) else PolicyWithValue(policy)
     check_apart(model.lm, reference)
     generator = torch.Generator().manual_seed(seed)
-    prompter, optimiser = Prompter(prompts, generator), Optimiser(model, learning_rate)
+    prompter, optimiser = Prompter(prompts, generator), Optimiser(model, learning_rate, **GUARD)
     for _ in range(iterations):
         rollout = sample(
             model.lm, tokenizer, prompter.next(batch_size), max_new_tokens=max_new_tokens, generator=generator,
@@ -127,7 +134,7 @@ def ppo(
         advantages, history = masked_whiten(advantages, mask), []
         for rows in round_.minibatches(minibatch_size, epochs, generator):
             loss, metrics = ppo_loss(model, round_, advantages, returns, rows, clip_coef=clip_coef, vf_coef=vf_coef)
-            history.append(floats(metrics) | optimiser.step(loss))
+            history.append(floats(metrics) | optimiser.step(loss, usual=round_.usual))
         yield round_.metrics | average(history)
 
 
@@ -162,7 +169,7 @@ def grouped(
         raise ValueError(f"batch_size {batch_size} is not a multiple of group_size {group_size}")
     check_apart(policy, reference)
     generator = torch.Generator().manual_seed(seed)
-    prompter, optimiser = Prompter(prompts, generator), Optimiser(policy, learning_rate)
+    prompter, optimiser = Prompter(prompts, generator), Optimiser(policy, learning_rate, **GUARD)
     for _ in range(iterations):
         asked = prompter.next(batch_size // group_size, copies=group_size)
         rollout = sample(policy, tokenizer, asked, max_new_tokens=max_new_tokens, generator=generator)
@@ -176,7 +183,7 @@ def grouped(
             logprobs = response_logprobs(policy, batch)
             old, ref = round_.old_logprobs[rows, :width], round_.ref_logprobs[rows, :width]
             loss, metrics = update(logprobs, old, ref, advantages[rows], batch.response_mask)
-            history.append(floats(metrics) | optimiser.step(loss))
+            history.append(floats(metrics) | optimiser.step(loss, usual=round_.usual))
         yield round_.metrics | average(history)
 
 
@@ -191,6 +198,8 @@ def grpo(
     `scale=False, how="constant"` is Dr. GRPO (2503.20783); `how="token"` with `clip_high` above `clip_low` is the
     heart of DAPO (2503.14476).
     """
+
+    check_beta(beta)
 
     def advantages_of(round_: Experience) -> Float[Tensor, " B"]:
         return grpo_advantages(round_.scores.view(-1, group_size), scale=scale).flatten()
@@ -217,6 +226,8 @@ def rloo(
 ) -> Iterator[dict[str, float]]:  # fmt: skip
     """REINFORCE with a leave-one-out baseline (2402.14740): the KL penalty is part of each response's reward."""
 
+    check_beta(beta)
+
     def advantages_of(round_: Experience) -> Float[Tensor, " B"]:
         log_ratio = (round_.old_logprobs - round_.ref_logprobs).sum(dim=1)
         return rloo_advantages((round_.scores - beta * log_ratio).view(-1, group_size)).flatten()
@@ -239,9 +250,10 @@ def online_dpo(
 
     No gradient flows through the sampling. A pair with equal scores says nothing and is left out.
     """
+    check_beta(beta)
     check_apart(policy, reference)
     generator = torch.Generator().manual_seed(seed)
-    prompter, optimiser = Prompter(prompts, generator), Optimiser(policy, learning_rate)
+    prompter, optimiser = Prompter(prompts, generator), Optimiser(policy, learning_rate, advice=GUARD["advice"])
     for _ in range(iterations):
         asked = prompter.next(batch_size, copies=2)
         rollout = sample(policy, tokenizer, asked, max_new_tokens=max_new_tokens, generator=generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 from prefcourse import losses
 from prefcourse.backbone import response_logprobs
 from prefcourse.sequences import Sequences, batches, concatenate, encode
-from prefcourse.train.common import Optimiser, floats, rows_of, warmup_cosine
+from prefcourse.train.common import Optimiser, check_beta, floats, rows_of, warmup_cosine
+
+STEADIER = "larger batches, or look for odd rows in the data"
 
 
 def epochs_of(lengths: Tensor, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
@@ -37,11 +40,12 @@ def sft(
     `examples` has columns prompt and response. Yields after each of `steps` updates.
     """
     data = encode(tokenizer, rows_of(examples, "prompt"), rows_of(examples, "response"))
-    optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps))
+    blind = math.log(model.config.get_text_config().vocab_size)  # the loss of a guess among all words
+    optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps), far=2, advice=STEADIER)
     for rows in epochs_of(data.attention_mask.sum(dim=1), batch_size, steps, seed):
         batch = data.take(rows)
         loss, metrics = losses.sft_loss(response_logprobs(model, batch), batch.response_mask)
-        yield floats(metrics) | optimiser.step(loss)
+        yield floats(metrics) | optimiser.step(loss, usual=blind)
 
 
 def encode_pairs(tokenizer, pairs) -> tuple[Sequences, Sequences]:
@@ -71,7 +75,7 @@ def reward_model(
     """Fit scores so that sigmoid(score of chosen - score of rejected) is the share that prefers chosen."""
     chosen, rejected = encode_pairs(tokenizer, pairs)
     steps = steps_in(epochs, len(chosen), batch_size)
-    optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps))
+    optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps), far=20, advice=STEADIER)
     for rows in epochs_of(pair_lengths(chosen, rejected), batch_size, steps, seed):
         scores = model(concatenate(chosen.take(rows), rejected.take(rows)))
         loss, metrics = losses.bradley_terry_loss(*scores.chunk(2))
@@ -101,6 +105,7 @@ def dpo(
     With a reference, `loss` is called as dpo_loss is: four sums of log-probabilities and beta. With `reference=None` it
     gets the two MEANS per token that SimPO and ORPO ask for, and beta. Settings of a loss beyond that go in by partial.
     """
+    check_beta(beta)
     chosen, rejected = encode_pairs(tokenizer, pairs)
     fixed = [precomputed(reference, rows) for rows in (chosen, rejected)] if reference is not None else []
     steps = steps_in(epochs, len(chosen), batch_size)

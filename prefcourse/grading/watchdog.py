@@ -63,15 +63,10 @@ def exceeded(pid: int, limits: Limits, folders: tuple[Path, ...], seconds: float
 def _memory_of_tree(pid: int) -> dict[int, int]:
     """Resident bytes by process, the child and all that descend from it."""
     found = {}
-    try:
-        root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.Error:  # ended while looked at
-        return {}
-    for process in tree:
+    for process in (psutil.Process(pid), *_descendants(pid)):
         try:
             found[process.pid] = process.memory_info().rss
-        except psutil.Error:
+        except psutil.Error:  # ended while looked at
             pass
     return found
 
@@ -90,28 +85,38 @@ def _bytes_in(folder: Path) -> int:
 def kill_tree(child: subprocess.Popen) -> None:
     """Parents first: the end of a sandbox's first process is the end of all in it. Until nobody is left."""
     for _ in range(100):
-        try:
-            left = psutil.Process(child.pid).children(recursive=True)
-        except psutil.Error:
+        if not any([_killed(process) for process in _descendants(child.pid)]):
             break
-        if not left:
-            break
-        for process in left:
-            try:
-                process.kill()
-            except psutil.Error:
-                pass
-        psutil.wait_procs(left, timeout=0.1)
+        time.sleep(0.01)
     if child.poll() is None:
         child.kill()
     child.wait()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _killed(process: psutil.Process) -> bool:
+    """Was there something to kill? A process that ended stays a zombie until its parent looks."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        process.kill()
+    except psutil.Error:  # another user's, or gone
+        return False
+    return True
 
 
 def kill_those_at(folder: Path) -> None:
     """Processes that detached themselves, recognised by the private folder in their environment."""
     for process in psutil.process_iter():
         try:
-            if str(folder) in process.environ().values():
-                process.kill()
+            ours = str(folder) in process.environ().values()
         except psutil.Error:  # another user's, or gone
-            pass
+            continue
+        if ours:
+            _killed(process)

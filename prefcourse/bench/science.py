@@ -159,12 +159,15 @@ def dpo_claims(here: Lab, pairs: list[dict], before: Evaluation, *, betas=(1.0, 
 # -- a fault in the labels reaches the policy -------------------------------------------------------------------------
 
 
-def propagation_claims(here: Lab, answers: Answers, *, bias: float = 2.0, iterations: int = 40) -> list[Claim]:
-    """Same answers, same loop, three groups of people; the biased are the careful ones plus one taste."""
+def propagation_claims(here: Lab, answers: Answers, *, iterations: int = 40) -> list[Claim]:
+    """Same answers, same loop, three groups of people; the biased are the careful ones plus one taste.
+
+    The taste for length is the stronger: good answers are long already, and beyond 22 words careful people turn away.
+    """
     groups = {
         "careful": careful_population(here.seed),
-        "length": length_biased_population(here.seed, bias=bias),
-        "flattery": flattery_loving_population(here.seed, bias=bias),
+        "length": length_biased_population(here.seed, bias=4),
+        "flattery": flattery_loving_population(here.seed, bias=2),
     }
     seen = {}
     for name, people in groups.items():

@@ -163,7 +163,9 @@ def hidden_states(
 
 def response_hidden(model, sequences: Sequences) -> Float[Tensor, "M D"]:
     """The state before each response token, all responses in one list, row by row."""
-    rows = sequences.left_aligned()  # nothing needs the state after the last token: its column stays out
+    rows = sequences.to(
+        model.device
+    ).left_aligned()  # nothing needs the state after the last token: its column stays out
     return hidden_states(model, rows.input_ids[:, :-1], rows.attention_mask[:, :-1], rows.response_mask[:, 1:])
 
 
@@ -231,6 +233,7 @@ def response_logprobs(model, sequences: Sequences) -> Float[Tensor, "B T"]:
 
     Equal to `logprobs.token_logprobs` of the full logits, computed on response positions only.
     """
+    sequences = sequences.to(model.device)
     logits = logit_head(model)(response_hidden(model, sequences))
     chosen = -F.cross_entropy(logits, sequences.input_ids[:, 1:][sequences.response_mask[:, 1:]], reduction="none")
     return scatter(chosen, sequences.response_mask)

@@ -95,7 +95,7 @@ class RewardModel(nn.Module):
 
     def forward(self, sequences: Sequences) -> Float[Tensor, " B"]:
         """Score of each row, read at its last token (of the prompt, where the response is empty)."""
-        rows = sequences.left_aligned()
+        rows = sequences.to(self.backbone.device).left_aligned()
         columns = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)
         last = (columns * rows.attention_mask).argmax(dim=1, keepdim=True)
         hidden = hidden_states(self.backbone, rows.input_ids, rows.attention_mask, columns == last)
@@ -124,6 +124,7 @@ class PolicyWithValue(nn.Module):
 
     def forward(self, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities, entropies (no gradient) and values of the response tokens, each (B, T), 0 elsewhere."""
+        sequences = sequences.to(self.lm.device)
         hidden = response_hidden(self.lm, sequences)
         mask = sequences.response_mask
         logprobs = torch.log_softmax(logit_head(self.lm)(hidden), dim=-1)  # (N, V)

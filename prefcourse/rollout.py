@@ -188,7 +188,8 @@ def sample_ids(
     decoder = decoder or (LlamaDecoder if is_plain_llama(model) else CachedDecoder)
     decoder = decoder(model, rows, prompt.shape[1] + max_new_tokens)
     head = logit_head(model)
-    u = 1 - torch.rand(max_new_tokens, rows, generator=generator, device=prompt.device)
+    drawn_on = generator.device if generator else prompt.device
+    u = 1 - torch.rand(max_new_tokens, rows, generator=generator, device=drawn_on).to(prompt.device)
     tokens = prompt.new_full((max_new_tokens, rows), pad_id)
     logprobs, values = torch.zeros(2, max_new_tokens, rows, device=prompt.device)
     alive = torch.arange(rows, device=prompt.device)

@@ -49,6 +49,10 @@ class Sequences:
         order = (~self.attention_mask).to(torch.uint8).argsort(dim=1, stable=True)
         return self._map(lambda tensor: tensor.gather(1, order)).trim()
 
+    def to(self, device) -> Sequences:
+        """The same rows where a model can read them; themselves, if they are there already."""
+        return self if self.input_ids.device == torch.device(device) else self._map(lambda tensor: tensor.to(device))
+
     def _map(self, change) -> Sequences:
         names = ("input_ids", "attention_mask", "response_mask")
         return replace(self, **{name: change(getattr(self, name)) for name in names})
@@ -102,8 +106,8 @@ def batches(lengths: Int[Tensor, " N"], batch_size: int, generator: torch.Genera
     Rows are shuffled, sorted by length within pools of `pool` batches, cut, and the batches are shuffled. Every
     row comes once; the last, smaller batch comes where the shuffle puts it. `pool=1` is a plain shuffle.
     """
-    order = torch.randperm(len(lengths), generator=generator)
-    cut = []
+    order, cut = torch.randperm(len(lengths), generator=generator), []
+    lengths = lengths.to(order.device)
     for rows in order.split(batch_size * pool):
         cut += rows[lengths[rows].argsort(stable=True)].split(batch_size)
     for i in torch.randperm(len(cut), generator=generator).tolist():

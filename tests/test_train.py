@@ -9,12 +9,13 @@ import math
 import datasets
 import pytest
 import torch
+from elsewhere import Pretended, moved
 from test_backbone import llama
 from test_models import narrow_opt, same_weights, small_gpt2
 
 from prefcourse import losses, models, train
 from prefcourse.backbone import response_logprobs
-from prefcourse.rollout import sample
+from prefcourse.rollout import LlamaDecoder, sample
 from prefcourse.train import common, online, supervised
 from prefcourse.worlds.pocket import PocketWorld
 
@@ -103,6 +104,32 @@ def test_the_reward_model_too(tokenizer, kind):
     history = list(train.reward_model(model, tokenizer, PAIRS, batch_size=8, epochs=2, learning_rate=3e-3, seed=0))
     assert len(history) == 6 and history[0]["loss"] == pytest.approx(math.log(2))  # all scores are 0 at first
     assert history[-1]["loss"] < 0.65 and same_weights(lm, before)
+
+
+@pytest.fixture
+def far_away(monkeypatch):
+    """What the pretended accelerator does not offer, a GPU does: fused AdamW and views in inference mode."""
+    plain = torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *given, **how: plain(*given, **how | {"fused": False}))
+    monkeypatch.setattr(LlamaDecoder, "_run", LlamaDecoder._run.__wrapped__)
+
+
+@pytest.mark.parametrize("name", [*LOOPS, "reward_model"])
+def test_a_loop_goes_where_its_model_is(tokenizer, far_away, name):
+    """Data are read on the CPU and random numbers drawn there; on no device does one tensor meet one of another."""
+
+    def first_step(place) -> dict:
+        model = place(models.tiny_lm(tokenizer))
+        if name == "reward_model":
+            judge = place(models.RewardModel.from_lm(models.tiny_lm(tokenizer)))
+            return next(train.reward_model(judge, tokenizer, PAIRS, batch_size=8, seed=0))
+        return next(LOOPS[name](model, place(models.tiny_lm(tokenizer)), tokenizer))
+
+    here = first_step(lambda model: model)
+    with Pretended():
+        there = first_step(moved)
+    for key in here.keys() - {"rewards/accuracies"}:  # those of margins that are 0, but for rounding
+        assert there[key] == pytest.approx(here[key], rel=0.03, abs=0.01), key
 
 
 @pytest.mark.parametrize("name", LOOPS)

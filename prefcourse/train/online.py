@@ -73,17 +73,18 @@ class Prompter:
 @torch.no_grad()
 def experience(reference, rollout: Rollout, score: Score, unfinished_penalty: float) -> Experience:
     """Score a rollout and read the reference's log-probabilities of it."""
-    scores = score(rollout).detach().float()
+    scores = score(rollout).detach().float().to(rollout.logprobs.device)
     if scores.shape != (len(rollout.prompts),) or not torch.isfinite(scores).all():
         found = f"shape {tuple(scores.shape)}, finite: {bool(torch.isfinite(scores).all())}"
         raise ValueError(f"score must give {len(rollout.prompts)} finite numbers, one per response; it gave {found}")
     sequences = rollout.sequences.left_aligned()
 
     def aligned(sampled: Float[Tensor, "B T"] | None) -> Float[Tensor, "B T"]:
-        flat = torch.zeros(()) if sampled is None else sampled[rollout.sequences.response_mask]
+        flat = rollout.logprobs.new_zeros(()) if sampled is None else sampled[rollout.sequences.response_mask]
         return scatter(flat.expand(int(sequences.lengths.sum())), sequences.response_mask)
 
-    old_logprobs, ref_logprobs = aligned(rollout.logprobs), response_logprobs(reference, sequences)
+    old_logprobs = aligned(rollout.logprobs)
+    ref_logprobs = response_logprobs(reference, sequences).to(old_logprobs.device)
     metrics = {
         "score": scores.mean(),
         "kl": (old_logprobs - ref_logprobs).sum(dim=1).mean(),

@@ -43,7 +43,7 @@ def sft(
     blind = math.log(model.config.get_text_config().vocab_size)  # the loss of a guess among all words
     optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps), far=2, advice=STEADIER)
     for rows in epochs_of(data.attention_mask.sum(dim=1), batch_size, steps, seed):
-        batch = data.take(rows)
+        batch = data.take(rows).to(model.device)
         loss, metrics = losses.sft_loss(response_logprobs(model, batch), batch.response_mask)
         yield floats(metrics) | optimiser.step(loss, usual=blind)
 
@@ -90,7 +90,7 @@ def sequence_sums(model, sequences: Sequences) -> Tensor:
 @torch.no_grad()
 def precomputed(model, sequences: Sequences, *, batch_size: int = 256) -> Tensor:
     """`sequence_sums` of many rows, once, in order of length; the reference never changes."""
-    sums = torch.zeros(len(sequences))
+    sums = torch.zeros(len(sequences), device=model.device)
     for rows in sequences.attention_mask.sum(dim=1).argsort().split(batch_size):
         sums[rows] = sequence_sums(model, sequences.take(rows))
     return sums
@@ -111,9 +111,9 @@ def dpo(
     steps = steps_in(epochs, len(chosen), batch_size)
     optimiser = Optimiser(policy, learning_rate, factor=warmup_cosine(steps))
     for rows in epochs_of(pair_lengths(chosen, rejected), batch_size, steps, seed):
-        both = concatenate(chosen.take(rows), rejected.take(rows))
+        both = concatenate(chosen.take(rows), rejected.take(rows)).to(policy.device)
         logprobs = sequence_sums(policy, both)
         if reference is None:
             logprobs = logprobs / both.lengths.clamp(min=1)
-        value, metrics = loss(*logprobs.chunk(2), *(sums[rows] for sums in fixed), beta=beta)
+        value, metrics = loss(*logprobs.chunk(2), *(sums[rows].to(policy.device) for sums in fixed), beta=beta)
         yield floats(metrics) | optimiser.step(value)

@@ -1,27 +1,20 @@
-# The map of the course. `prefcourse build README` makes notebooks/README.ipynb.
+# The map of the course. `prefcourse build README` makes notebooks/README.ipynb; `prefcourse start` opens it.
 
 # %% [markdown] map
 # # prefcourse: the map
 #
-# RLHF, DPO and PPO from scratch, measured, on one CPU core. A chapter is a walk-through in `notebooks/`, with exercises
-# of the same name in `exercises/` and their solutions in `solutions/`.
+# RLHF, DPO and PPO from scratch, measured, on one CPU core. Nothing here needs a network or a GPU.
 #
-# | chapters | |
-# |---|---|
-# | **2 [Preference Optimization Overview](02_preference_optimization_overview.ipynb)** | **here** |
-# | *Part I, the pipeline:* 1 Why Alignment? · 3 DPO Theory · 4 DPO Implementation | planned |
-# | 5 DPO Hyperparameters · 6 Reward Model Training · 7 Label Noise · 8 KL Control | planned |
-# | 9 PPO Theory · 10 PPO Implementation · 11 PPO against DPO · 12 Reward Hacking | planned |
-# | *Part II, how it fails:* 13 Length Bias · 14 Mode Collapse · 15 Reward Collapse | planned |
-# | 16 Catastrophic Forgetting · 17 Best-of-n · 18 SFT as Policy Improvement | planned |
-# | *Part III, beyond:* 19 The DPO Family · 20 Critic-free RL · 21 Verifiable Rewards | planned |
-# | 22 Constitutional AI and RLAIF · 23 Evaluation · 24 Capstone | planned |
+# **Three rooms.** A chapter is a *lesson* to read and run, *exercises* to write yourself, and *solutions* to compare
+# with afterwards: notebooks of the same name in `notebooks/`, `exercises/` and `solutions/`. In a lesson, run the cells
+# from the top with Shift-Enter. In an exercise, write the function, run its cell, then the check below it.
 #
 # **Begin** with chapter 2: it walks the whole pipeline once and needs no other chapter.
-#
-# **Then** open `exercises/02_preference_optimization_overview.ipynb`.
-#
-# **Nothing here needs a network or a GPU.** Run cells with Shift-Enter, from the top.
+
+# %% chapters
+from prefcourse.learner.overview import course_map
+
+course_map()
 
 # %% [markdown] stuck
 # ## When you are stuck
@@ -33,5 +26,21 @@
 # | a check says NO | read the first case that fails and do it by hand; then the hints, one at a time |
 # | the kernel died or hangs | *Kernel > Restart Kernel and Run up to Selected Cell* |
 # | you want an exercise afresh | `prefcourse reset 2.1` in a terminal (a dated copy of yours is kept) |
-# | you lost track | `prefcourse status` in a terminal: what is solved, and what comes next |
+# | you lost track | run the cell above again, or `prefcourse status` in a terminal: what is solved, what comes next |
+# | something is missing or odd | `prefcourse doctor` in a terminal: what it is, and the line that mends it |
 # | still stuck | the solved notebook in `solutions/` has the same name |
+#
+# A terminal: *File > New > Terminal*.
+
+# %% [markdown] stop
+# ## Stop, and come back tomorrow
+#
+# - **Stop:** save (Ctrl-S; JupyterLab also saves by itself), then *File > Shut Down*, or Ctrl-C in the terminal where you
+#   typed `prefcourse start`. What you wrote, its outputs and your progress are kept.
+# - **Come back:** type `prefcourse start` in the same folder. Your notebooks open as you left them; only the variables are
+#   gone, so run the cells again from the top: *Run > Run All Cells*.
+# - **A newer course:** install the newer prefcourse, then `prefcourse start` as always. It renews what you did not change
+#   and lays the new edition of what you did change beside it.
+#
+# These are ordinary notebooks: VS Code, plain `jupyter lab` and others can open them where prefcourse is installed. We
+# test JupyterLab; elsewhere a widget may be replaced by its still picture.

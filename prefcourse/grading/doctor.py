@@ -1,117 +1,16 @@
-"""`prefcourse doctor`: what this machine offers to learners and to instructors, and why not more. Changes nothing."""
+"""What this machine offers to instructors: sandboxes and clusters, and why not more. `prefcourse doctor` shows it."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
-import prefcourse
-from prefcourse import cache
-
-PYTHON = (3, 11)
-
-
-class Sign(Enum):
-    """Only NO means that something is broken."""
-
-    YES = "✓"
-    MISSING = "–"  # can be had, need not be
-    NO = "✗"
-
-
-class Finding(NamedTuple):
-    sign: Sign
-    what: str
-    words: str
-    mend: str = ""  # one line that mends it
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = __doc__.splitlines()[0]
-    parser.epilog = "exit codes: 0 learners can work here, 1 something they need is missing (✗)"
-
-
-def main(args: argparse.Namespace) -> int:
-    found = {title: list(look()) for title, look in ROOMS.items()}
-    width = max(len(finding.what) for findings in found.values() for finding in findings)
-    for title, findings in found.items():
-        print(f"{title}")
-        for finding in findings:
-            print(f"  {finding.sign.value} {finding.what:<{width}}  {finding.words}".rstrip())
-            if finding.mend:
-                print(f"    {'':<{width}}  -> {finding.mend}")
-    broken = sum(finding.sign == Sign.NO for findings in found.values() for finding in findings)
-    print(f"\n{broken} to mend (✗)" if broken else "\nAll that the course needs is here.")
-    return int(broken > 0)
-
-
-def needed(good: bool, what: str, words: str, mend: str = "") -> Finding:
-    return Finding(Sign.YES if good else Sign.NO, what, words, "" if good else mend)
-
-
-def wanted(good: bool, what: str, words: str, mend: str = "") -> Finding:
-    return Finding(Sign.YES if good else Sign.MISSING, what, words, "" if good else mend)
-
-
-# --- the course --------------------------------------------------------------------------------------------
-
-
-def course() -> Iterator[Finding]:
-    python = ".".join(map(str, sys.version_info[:3]))
-    floor = ".".join(map(str, PYTHON))
-    yield needed(
-        sys.version_info >= PYTHON, "Python", python, f"install Python {floor} or newer, make a new environment"
-    )
-    yield needed(True, "prefcourse", prefcourse.__version__)
-    for package in ("torch", "jupyterlab", "nbval"):
-        there = importlib.util.find_spec(package) is not None
-        yield needed(there, package, "" if there else "not installed", "pip install -e . in the course's folder")
-    yield kernel()
-    for what, folder in (
-        ("this folder", Path.cwd()),
-        ("cache", cache.home()),
-        ("temporary", Path(tempfile.gettempdir())),
-    ):
-        yield writable(what, folder)
-
-
-def kernel() -> Finding:
-    """Jupyter starts what the kernelspec says, which may belong to another environment."""
-    try:
-        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-    except ImportError:
-        return needed(False, "kernel", "jupyter_client is not installed", "pip install jupyterlab")
-    mend = f"{Path(sys.executable).name} -m ipykernel install --sys-prefix"
-    try:
-        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
-        return needed(False, "kernel", "Jupyter knows no kernel python3", mend)
-    at = shutil.which(command)
-    same = at is not None and (command == "python" or Path(at).absolute() == Path(sys.executable).absolute())
-    words = "python3, of this environment" if same else f"python3 is {command}, not this environment's Python"
-    return needed(at is not None, "kernel", words, mend) if same or at is None else wanted(False, "kernel", words, mend)
-
-
-def writable(what: str, folder: Path) -> Finding:
-    """Tried, not guessed, in the folder or in the nearest one above that exists."""
-    place = next(path for path in [folder, *folder.parents] if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            return needed(True, what, f"can be written: {folder}")
-    except OSError as error:
-        return needed(False, what, f"{folder}: {error.strerror}", "work in a folder of your own")
-
-
-# --- grading -----------------------------------------------------------------------------------------------
+from prefcourse.learner.findings import Finding, wanted
 
 
 def grading() -> Iterator[Finding]:
@@ -173,4 +72,15 @@ def mend_docker() -> str:
 
 
 MEND = {"none": str, "limits": str, "bwrap": mend_bwrap, "landlock": mend_landlock, "docker": mend_docker}
-ROOMS = {"The course": course, "For instructors: grading": grading}
+
+
+def add_arguments(parser) -> None:
+    from prefcourse.learner import doctor
+
+    doctor.add_arguments(parser)
+
+
+def main(args) -> int:
+    from prefcourse.learner import doctor
+
+    return doctor.main(args)

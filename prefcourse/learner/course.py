@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+import prefcourse
 from prefcourse.build.cells import role
 from prefcourse.checks.exercise import Exercise, all_exercises, exercise, exercises_of
 
@@ -17,6 +18,20 @@ OURS = re.compile(r"(\d\d)_[a-z0-9_]+\.ipynb")  # not 02_x.new.ipynb, not 02_x-C
 
 class CourseError(Exception):
     """What the learner asked for is not there."""
+
+
+def course_source() -> Path:
+    """The course as it came: inside an installed package, beside the package in a checkout."""
+    package = Path(prefcourse.__file__).parent
+    for place in (package / "_course", package.parent):
+        if (place / "notebooks" / "README.ipynb").is_file():
+            return place
+    again = "pip install --force-reinstall --no-deps prefcourse"
+    raise CourseError(f"this prefcourse came without its notebooks. Install it again: {again}")
+
+
+def is_checkout(folder: Path) -> bool:
+    return (folder / "notebooks" / "source").is_dir() and (folder / "prefcourse").is_dir()
 
 
 def add_course(parser: ArgumentParser) -> None:

@@ -10,9 +10,13 @@ from prefcourse.checks import cell
 NOT_A_LEARNER = ("CI", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PREFCOURSE_SEED")  # a build, a test, a grader
 
 
+def somebody_learns() -> bool:
+    return not any(os.environ.get(name) for name in NOT_A_LEARNER)
+
+
 def count(number: str, passed: bool, points: int) -> None:
     in_solutions = Path.cwd().name == "solutions"  # whoever runs the solved notebook solved nothing
-    if not in_solutions and not any(os.environ.get(name) for name in NOT_A_LEARNER):
+    if somebody_learns() and not in_solutions:
         from prefcourse.learner import progress
 
         progress.record_verdict(number, passed)

@@ -251,6 +251,11 @@ class Answers(NamedTuple):
     texts: list[tuple[str, str, str]]  # prompt, first, second
     finished: list[tuple[bool, bool]]
 
+    def both_finished(self) -> Answers:
+        """Those of which neither was cut off: `encode` ends every response with EOS, and training would teach that."""
+        rows = [row for row in zip(*self, strict=True) if all(row[1])]
+        return Answers([texts for texts, _ in rows], [ends for _, ends in rows])
+
 
 def answer_twice(model, tokenizer, prompts: list[str], *, max_new_tokens: int, generator: torch.Generator) -> Answers:
     """Two samples per prompt. Prompts whose two answers are the same, or of which one is empty, are left out."""

@@ -229,6 +229,13 @@ def test_two_answers_to_choose_between_differ_and_say_something(wild, tokenizer)
     assert all(prompt in PROMPTS and first and second and first != second for prompt, first, second in answers.texts)
 
 
+def test_answers_that_were_cut_off_can_be_left_out(wild, tokenizer):
+    answers = rollout.answer_twice(wild, tokenizer, PROMPTS * 8, max_new_tokens=24, generator=seeded())
+    whole = answers.both_finished()
+    assert 0 < len(whole.texts) == sum(map(all, answers.finished)) < len(answers.texts)
+    assert set(whole.finished) == {(True, True)} and set(whole.texts) <= set(answers.texts)
+
+
 def test_values_of_the_sampler_are_those_of_the_forward_pass(wild, tokenizer):
     model = models.PolicyWithValue(wild)
     torch.nn.init.normal_(model.value_head.weight)

@@ -29,7 +29,7 @@ def needs(level: str):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    return stripped_package(["prefcourse.agreement:percent_agreement"], tmp_path_factory.mktemp("package"))
+    return stripped_package(["prefcourse.agreement:percent_agreement"], 2, tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ BOXES = [needs("landlock"), needs("bwrap")]
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_package_inside_has_no_answers(room, level):
     assert str(PACKAGE) not in inside(room(level), "import prefcourse; print(prefcourse.__file__)")
-    for name in ("exercises.chapter02.answers", "grading", "learner", "build"):
+    for name in ("exercises.chapter02.answers", "exercises.chapter03", "grading", "learner", "build"):
         assert inside(room(level), f"import prefcourse.{name}") == "ModuleNotFoundError"
     call = "from prefcourse.agreement import percent_agreement; percent_agreement([])"
     assert inside(room(level), call) == "prefcourse.checks.exercise.NotAvailable"

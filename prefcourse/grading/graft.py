@@ -67,7 +67,7 @@ def read_cells(submitted: bytes) -> list[Cell]:
     else:
         raise InvalidSubmission(f"a notebook has nbformat 3 or 4, not {_short(version)}")
     code = [_cell(cell, place) for place, cell in enumerate(_a(list, cells, "the notebook's cells"), start=1)]
-    code = [cell for cell in code if cell]
+    code = [cell for cell in code if cell and cell.source.strip()]
     if len(code) > MAX_CELLS:
         raise InvalidSubmission(f"it has {len(code):,} code cells; up to {MAX_CELLS:,} are read")
     return code
@@ -271,7 +271,7 @@ def _helpers(skeleton: Skeleton, chosen: dict, found: _Sorted) -> dict[str, list
     for cell, known in zip(found.cells, found.known, strict=True):
         given = known and known not in skeleton.answers.values() and known not in skeleton.checks.values()
         if known is None or (given and not _same(skeleton.source(known), cell)):
-            waiting += [_harmless(cell.source, found)] if cell.source.strip() else []
+            waiting.append(_harmless(cell.source, found))
         if known:
             before.setdefault(known, []).extend(waiting)
             waiting = []

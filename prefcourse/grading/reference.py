@@ -68,9 +68,9 @@ def make_reference(solution: Path, settings: Settings) -> Reference:
     try:
         notebook = json.loads(solution.read_text(encoding="utf-8"))
         skeleton = Skeleton(notebook)
-        chapter = int(solution.stem.partition("_")[0])
         asked = [
-            Question(**{**found, "package": tuple(found["package"])}) for found in questions(chapter, settings.seed)
+            Question(**{**found, "package": tuple(found["package"])})
+            for found in questions(chapter_of(solution.stem), settings.seed)
         ]
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise CourseDefect(f"{solution.name}: {error}") from error
@@ -89,7 +89,13 @@ def make_reference(solution: Path, settings: Settings) -> Reference:
 def package_for(reference: Reference, settings: Settings) -> Path:
     """The stripped package that this reference's submissions see."""
     emptied = reference.emptied if settings.package == "deny" else []
-    return stripped_package(emptied, Path(settings.directory) if settings.directory else None)
+    directory = Path(settings.directory) if settings.directory else None
+    return stripped_package(emptied, chapter_of(reference.chapter), directory)
+
+
+def chapter_of(stem: str) -> int:
+    """02_preference_optimization_overview -> 2. ValueError for a name without a number."""
+    return int(stem.partition("_")[0])
 
 
 def _emptied(skeleton: Skeleton) -> list[dict]:

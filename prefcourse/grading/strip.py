@@ -19,12 +19,13 @@ PACKAGE = Path(__file__).resolve().parent.parent
 LEFT_OUT = ("selfcheck.py", "answers.py", "grading", "build", "learner", "bench", "__pycache__", "*.ipynb")
 
 
-def stripped_package(emptied: Iterable[str], directory: Path | None = None) -> Path:
+def stripped_package(emptied: Iterable[str], chapter: int, directory: Path | None = None) -> Path:
     """The folder to put on the path: it holds `prefcourse` and nothing else. Made once per directory and content.
 
-    `emptied` names functions as "module:name". Without a directory the copy lives as long as this process.
+    `emptied` names functions as "module:name". Exercises of other chapters are left out: they may need libraries that
+    are slow to import. Without a directory the copy lives as long as this process.
     """
-    return _stripped(tuple(sorted(set(emptied))), directory or _own_directory())
+    return _stripped(tuple(sorted(set(emptied))), chapter, directory or _own_directory())
 
 
 @functools.cache
@@ -35,11 +36,11 @@ def _own_directory() -> Path:
 
 
 @functools.cache
-def _stripped(emptied: tuple[str, ...], directory: Path) -> Path:
-    where = directory / f"stripped-{hashlib.sha256(repr(emptied).encode()).hexdigest()[:12]}"
+def _stripped(emptied: tuple[str, ...], chapter: int, directory: Path) -> Path:
+    where = directory / f"stripped-{hashlib.sha256(repr((emptied, chapter)).encode()).hexdigest()[:12]}"
     if not where.exists():
         making = Path(tempfile.mkdtemp(prefix="making-", dir=directory))
-        _make(making, emptied)
+        _make(making, emptied, chapter)
         try:
             os.rename(making, where)
         except OSError:  # another process was faster
@@ -47,9 +48,12 @@ def _stripped(emptied: tuple[str, ...], directory: Path) -> Path:
     return where
 
 
-def _make(where: Path, emptied: tuple[str, ...]) -> None:
+def _make(where: Path, emptied: tuple[str, ...], chapter: int) -> None:
     package = where / "prefcourse"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    for other in package.glob("exercises/chapter*"):
+        if other.name != f"chapter{chapter:02}":
+            shutil.rmtree(other)
     for module in {name.partition(":")[0] for name in emptied}:
         file = where.joinpath(*module.split(".")).with_suffix(".py")
         names = {function for m, _, function in (name.partition(":") for name in emptied) if m == module}

@@ -11,8 +11,10 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nbformat import NotebookNode
+if TYPE_CHECKING:  # nbformat takes a second to import, and learners' commands only read here
+    from nbformat import NotebookNode
 
 NAMED = re.compile(r"(question|hints|answer|check)-(\d+)-(\d+)")
 MARKER = re.compile(r"\s*# EXERCISE (\d+\.\d+)\b")
@@ -80,7 +82,7 @@ def package_source(where: str) -> str:
     return "\n".join(lines_of(Path(found.origin).read_text(encoding="utf-8"), name))
 
 
-def digest(cells: list[NotebookNode]) -> str:
+def digest(cells: list[dict]) -> str:
     """Changes with whatever a person can write into a notebook, and not by running it."""
-    written = json.dumps([[cell.cell_type, cell.source] for cell in cells])
+    written = json.dumps([[cell["cell_type"], "".join(cell["source"])] for cell in cells])
     return hashlib.sha256(written.encode()).hexdigest()[:16]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser
 from pathlib import Path
-
-import nbformat
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING
 
 import prefcourse
 from prefcourse.build.cells import role
 from prefcourse.checks.exercise import Exercise, all_exercises, exercise, exercises_of
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 OURS = re.compile(r"(\d\d)_[a-z0-9_]+\.ipynb")  # not 02_x.new.ipynb, not 02_x-Copy1.ipynb
 
@@ -96,6 +97,8 @@ def wanted(what: str) -> tuple[Path | None, list[Exercise]]:
 
 def read(path: Path) -> NotebookNode:
     """A notebook as it was last saved."""
+    import nbformat  # takes a second
+
     try:
         return nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
     except OSError as error:

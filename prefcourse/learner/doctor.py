@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
+import json
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import warnings
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,20 +81,26 @@ def course_files() -> Finding:
 
 def kernel() -> Finding:
     """Jupyter starts what the kernelspec says, which may belong to another environment."""
-    try:
-        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-    except ImportError:
-        return needed(False, "kernel", "jupyter_client is not installed", pip("jupyterlab"))
-    mend = f"{sys.executable} -m pip install ipykernel && {sys.executable} -m ipykernel install --sys-prefix"
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of IPython, about a place of its own that is not made yet
-            program = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
-        return needed(False, "kernel", "Jupyter knows no kernel python3", mend)
+    if importlib.util.find_spec("ipykernel") is None:
+        return needed(False, "kernel", "ipykernel is not installed", pip("ipykernel"))
+    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+    program = kernel_program()
     at = shutil.which(program)
     same = at is not None and (program == "python" or Path(at).absolute() == Path(sys.executable).absolute())
     words = "python3, of this environment" if same else f"python3 is {program}, not this environment's Python"
     return needed(at is not None, "kernel", words, mend) if same or at is None else wanted(False, "kernel", words, mend)
+
+
+def kernel_program() -> str:
+    """By the rules of Jupyter, whose own way takes a second: the first kernelspec on the path, else ipykernel's own."""
+    from jupyter_core.paths import jupyter_path
+
+    for place in jupyter_path("kernels"):
+        try:
+            return json.loads((Path(place) / "python3" / "kernel.json").read_text(encoding="utf-8"))["argv"][0]
+        except (OSError, ValueError, LookupError):
+            continue
+    return "python"
 
 
 def labextension(package: str) -> Finding:

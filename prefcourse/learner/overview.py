@@ -10,9 +10,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import nbformat
-from nbformat import v4
-
 from prefcourse.learner import course, hooks, progress
 from prefcourse.learner.files import write_whole
 
@@ -129,9 +126,14 @@ def map_of(folder: Path) -> Map:
 def refresh(folder: Path) -> None:
     """Today's map in the saved notebook, so that it is seen before anything is run."""
     path = folder / "notebooks" / "README.ipynb"
-    book, made = course.read(path), map_of(folder)
+    made = map_of(folder)
     data = {"text/markdown": made._repr_markdown_(), "text/plain": repr(made)}
-    for cell in book.cells:
-        if cell.get("id") == CELL and [output.get("data") for output in cell.outputs] != [data]:
-            cell.outputs = [v4.new_output("execute_result", data=data, execution_count=cell.execution_count)]
-            write_whole(path, nbformat.writes(book) + "\n")
+    shown = {"output_type": "execute_result", "data": data, "metadata": {}}
+    try:
+        book = json.loads(path.read_text(encoding="utf-8-sig"))
+        for cell in book["cells"]:
+            if cell.get("id") == CELL:
+                cell["outputs"] = [shown | {"execution_count": cell["execution_count"]}]
+        write_whole(path, json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # a learner made something else of it

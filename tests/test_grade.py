@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,8 +30,6 @@ NUMBERS = ["2.1", "2.2", "2.3", "2.4", "2.5"]
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """Private folders in one place, so that a test can see that none is left. Its path must be short: sockets."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="g-") as folder:
         yield Settings(sandbox=LEVEL, seed="a secret", cell_seconds=4, seconds=60, memory_mb=1_000, directory=folder)
 
@@ -250,6 +251,32 @@ def test_an_interrupt_leaves_nothing_behind(reference, settings, monkeypatch):
         grade_one(submission(), reference, settings)
     assert [path.name for path in Path(settings.directory).iterdir() if path.name.startswith("pc-")] == []
     assert not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+GRADE = """
+import sys
+from pathlib import Path
+from prefcourse.grading import engine
+from prefcourse.grading.graft import code_cell, notebook_of
+from prefcourse.grading.strip import stripped_package
+settings = engine.Settings(sandbox=sys.argv[1], directory=sys.argv[2])
+cell = code_cell("a", "import subprocess; subprocess.run(['sleep', '62'])", {"role": "answer"})
+engine.run(notebook_of([cell]), stripped_package([], 2), settings)
+"""
+
+
+def test_a_killed_grader_leaves_no_process(tmp_path, settings):
+    with tempfile.TemporaryDirectory(prefix="g-") as folder:
+        grader = subprocess.Popen([sys.executable, "-c", GRADE, LEVEL, folder])
+        for _ in range(300):
+            tree = psutil.Process(grader.pid).children(recursive=True)
+            if any("62" in process.cmdline() for process in tree):
+                break
+            time.sleep(0.1)
+        grader.kill()
+        grader.wait()
+        gone, left = psutil.wait_procs(tree, timeout=10)
+        assert len(gone) > 2 and not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
 
 
 # --- policies and the course itself -------------------------------------------------------------------------

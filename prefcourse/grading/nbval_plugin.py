@@ -21,6 +21,7 @@ from nbval import kernel as nbval_kernel
 from nbval import plugin as nbval_plugin
 
 from prefcourse.checks.run import MIME, agreeing
+from prefcourse.grading import watchdog
 
 POLL = 0.25  # seconds between looks at a silent kernel
 GRACE = 5.0  # seconds for the outputs of a cell whose time is over
@@ -146,7 +147,9 @@ class Plugin:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(cell, "compare_outputs", _compare(cell.compare_outputs))
         self.patch.setattr(kernel, "get_message", _get_message(kernel.get_message, self.clock))
-        if path:  # nobody reads the difference, and making one of long outputs takes minutes
+        if path:
+            watchdog.die_with_parent()
+            # nobody reads the difference, and making one of long outputs takes minutes
             self.patch.setattr(cell, "format_output_compare", lambda self, key, left, right: None)
         _register_provisioner()
 

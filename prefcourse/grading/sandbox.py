@@ -131,6 +131,7 @@ def _limited_and_locked(limits, rules: landlock.Rules) -> None:
 
 def _set_limits(room: Sandbox, running: int) -> None:
     """In the child, before the kernel starts. Processes are counted per user, so those that run are added."""
+    watchdog.die_with_parent()
     wanted = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: room.disk_mb * MB,

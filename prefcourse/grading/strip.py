@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
-LEFT_OUT = ("selfcheck.py", "answers.py", "grading", "build", "learner", "bench", "__pycache__", "*.ipynb")
+LEFT_OUT = ("_course", "answers.py", "grading", "build", "learner", "bench", "__pycache__", "*.ipynb")
 
 
 def stripped_package(emptied: Iterable[str], chapter: int, directory: Path | None = None) -> Path:

@@ -28,7 +28,7 @@ start: $(VENV)/.course  ## make the environment, open the course in JupyterLab
 test: $(VENV)/.test lint  ## lint, unit tests, then every notebook and solution
 	$(ONE_THREAD) $(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 	$(if $(NOTEBOOKS),$(ONE_THREAD) $(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
-	  --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) $(NOTEBOOKS),@echo "no notebooks to test yet")
+	  --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) -p prefcourse.grading.nbval_plugin $(NOTEBOOKS),@echo "no notebooks to test yet")
 
 lint: $(VENV)/.test  ## ruff: rules and format
 	$(BIN)/ruff check

@@ -246,6 +246,17 @@ def test_gigabytes_of_print_fill_no_memory():
     assert len(run_cases(DOUBLE, flood).said["stdout"]) == 2000
 
 
+def test_what_jupyter_cannot_send_does_not_lose_the_bundle():
+    """Half a surrogate pair in a print, a warning or an error: without this the whole message would be lost."""
+
+    def half(x):
+        print("\ud800")
+        warnings.warn("\ud800", stacklevel=1)
+        raise ValueError("\ud800") if isinstance(x, str) else RuntimeError
+
+    json.dumps(run_cases(DOUBLE, half).said, ensure_ascii=False).encode()
+
+
 class Unspeakable(Exception):
     def __str__(self):
         raise RuntimeError("no words")

@@ -39,8 +39,13 @@ class _Shortened(io.StringIO):
     """Keeps the beginning, so that a function that prints gigabytes fills no memory."""
 
     def write(self, text: str) -> int:
-        super().write(text[: max(0, LONGEST - self.tell())])
+        super().write(_sendable(text[: max(0, LONGEST - self.tell())]))
         return len(text)
+
+
+def _sendable(text: str) -> str:
+    """Halves of surrogate pairs, which JSON does not carry, as question marks."""
+    return text.encode(errors="replace").decode()
 
 
 def seed_name(seed: str) -> str:
@@ -102,7 +107,7 @@ def _message(error: BaseException, function: Callable) -> str:
     words = ": ".join(part for part in (type(error).__name__, _text(error)) if part)
     if not lines:
         return words
-    source = linecache.getline(own, lines[-1]).strip()[:80]
+    source = _sendable(linecache.getline(own, lines[-1]).strip()[:80])
     return f"{words} (line {lines[-1]} of the cell{': ' + source if source else ''})"
 
 
@@ -112,7 +117,7 @@ def _texts(heard: list) -> list[str]:
 
 def _text(words: object) -> str:
     try:
-        return str(words)[:LONGEST]
+        return _sendable(str(words)[:LONGEST])
     except Exception:  # a class of the learner's that cannot say what is wrong
         return ""
 

@@ -1,0 +1,1 @@
+"""The course as web pages, for reading without running: chapters, questions, syllabus and reference, with a search."""

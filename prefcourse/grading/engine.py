@@ -30,7 +30,7 @@ class Settings:
     cell_seconds: float = 60.0
     seconds: float = 300.0  # the whole submission
     memory_mb: int = 2048  # kernel and grader together
-    grader_mb: int = 300  # the grader's part
+    grader_mb: int = 240  # the grader's part; what arrives within 50 ms comes on top
     disk_mb: int = 64
     processes: int = 256
     package: str = "deny"  # "allow": answers that use the package's own functions count

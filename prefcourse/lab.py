@@ -51,10 +51,11 @@ class Lab:
         )  # fmt: skip
 
     def answers(self, per_prompt: int, *, seed: int) -> Answers:
-        """Two answers of the SFT model to every prompt, `per_prompt` times over."""
+        """Two whole answers of the SFT model to every prompt, `per_prompt` times over."""
         generator = torch.Generator().manual_seed(seed)
         asked = self.prompts * per_prompt
-        return answer_twice(self.sft, self.tokenizer, asked, max_new_tokens=MAX_RESPONSE_TOKENS, generator=generator)
+        drawn = answer_twice(self.sft, self.tokenizer, asked, max_new_tokens=MAX_RESPONSE_TOKENS, generator=generator)
+        return drawn.both_finished()
 
     def pairs(self, answers: Answers, people, *, seed: int) -> list[dict]:
         """One label on each pair of answers, by people drawn at random."""

@@ -53,7 +53,7 @@ def check(settings: Settings) -> None:
     counts = {name: value for name, value in asdict(settings).items() if isinstance(value, int | float)}
     for name in counts.keys() - {"seed", "resume", "use_cache", "ppo_beta"}:
         if not 0 < counts[name] < float("inf"):
-            hint = ": at 0 DPO has no gradient (for PPO without a pull: --ppo-beta 0)" * (name == "dpo_beta")
+            hint = ". --beta sets it too; at 0 DPO has no gradient (for PPO without a pull: --ppo-beta 0)" * (name == "dpo_beta")
             raise RunError(f"{name} is {counts[name]}; it must be above 0{hint}")
     if not 0 <= settings.ppo_beta < float("inf"):
         raise RunError(f"ppo_beta is {settings.ppo_beta}; it must be 0 (no pull to the SFT model) or more")

@@ -176,18 +176,18 @@ def simulated_pairs(lab: Lab) -> Found:
     """Two answers of the SFT model to each prompt; somebody of the population says which is better."""
     s, model, generator = lab.settings, lab.lm("sft"), lab.generator("pairs")
     asked = list(itertools.islice(itertools.cycle(lab.prompts), s.pairs))
-    texts, finished = [], []
+    texts, cut_off = [], 0
     for start in progress(range(0, len(asked), 512), "pairs"):
         rows = asked[start : start + 512]
-        answers = answer_twice(model, lab.tokenizer, rows, max_new_tokens=MAX_RESPONSE_TOKENS, generator=generator)
-        texts, finished = texts + answers.texts, finished + answers.finished
+        drawn = answer_twice(model, lab.tokenizer, rows, max_new_tokens=MAX_RESPONSE_TOKENS, generator=generator)
+        whole = drawn.both_finished()
+        texts, cut_off = texts + whole.texts, cut_off + len(drawn.texts) - len(whole.texts)
     people = POPULATIONS[s.annotators]()
-    votes = annotate(
-        lab.world, texts, people, seed=lab.seed("annotators"), per_item=s.labels_per_pair, finished=finished
-    )
-    ceiling = reward_model_ceiling(people, annotators.pair_features(*gaps(lab.world, texts, finished))).best
+    votes = annotate(lab.world, texts, people, seed=lab.seed("annotators"), per_item=s.labels_per_pair)
+    ceiling = reward_model_ceiling(people, annotators.pair_features(*gaps(lab.world, texts))).best
     rows = [row for row in pairs_from_votes(texts, votes) if not row["tie"]]
-    dropped = {"same answer twice, or an empty one": len(asked) - len(texts), "tie": len(votes) - len(rows)}
+    alike = len(asked) - len(texts) - cut_off
+    dropped = {"same answer twice, or an empty one": alike, "cut off": cut_off, "tie": len(votes) - len(rows)}
     return Found(rows, {reason: count for reason, count in dropped.items() if count}, ceiling)
 
 

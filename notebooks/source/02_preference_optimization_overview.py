@@ -139,12 +139,12 @@ claims(
 # %% [markdown] stage-two
 # ## Stage 2: learn what is good (reward model)
 #
-# The SFT model answers each question twice, sixteen times over, and for each pair one person of the twenty says
-# which answer is better. That gives about 2,000 pairs.
+# The SFT model answers each question twice, sixteen times over. Of the pairs in which both answers came to an end,
+# one person of the twenty says which is better. That gives about 2,000 labels.
 
 # %% pairs
 draw = torch.Generator().manual_seed(SEED)
-answers = rollout.answer_twice(sft_model, tokenizer, prompts * 16, max_new_tokens=32, generator=draw)
+answers = rollout.answer_twice(sft_model, tokenizer, prompts * 16, max_new_tokens=32, generator=draw).both_finished()
 
 
 def labelled_by(people) -> list[dict]:
@@ -848,7 +848,7 @@ def cohen_kappa(a: list[str], b: list[str]) -> float:
 # Now many people, and nobody noted who said what: each item is a list of labels, equally many on every item.
 # **How far do the labels agree beyond chance?** Fleiss' kappa (1971) has the form of Cohen's:
 #
-# - `agreement` is the share of equal pairs of labels on the same item. Your `agreement_rate` may help.
+# - `agreement` is the share of equal pairs of labels on the same item, as in 2.1.
 # - `chance` is the sum of the squared shares of the labels, where *all* labels of all items are one pool.
 # - If all labels are the same, or no item has two labels, or there is no item: `float("nan")`.
 # - Unequal numbers of labels are a mistake: raise `ValueError`.
@@ -863,11 +863,12 @@ def fleiss_kappa(labels_by_item: list[list[str]]) -> float:
     numbers of labels differ."""
     if len(set(map(len, labels_by_item))) > 1:
         raise ValueError("found unequal numbers of labels; expected equally many")
+    verdicts = [a == b for item in labels_by_item for i, a in enumerate(item) for b in item[:i]]
     pool = [label for labels in labels_by_item for label in labels]
     chance = sum((pool.count(label) / len(pool)) ** 2 for label in set(pool))
-    if not pool or chance == 1:
+    if not verdicts or chance == 1:
         return float("nan")
-    return (agreement_rate(labels_by_item) - chance) / (1 - chance)
+    return (sum(verdicts) / len(verdicts) - chance) / (1 - chance)
 
 
 # %% [markdown] question-2-5

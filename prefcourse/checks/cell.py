@@ -73,11 +73,12 @@ def _asked(number: str, function: Callable) -> tuple[Exercise | None, str]:
     """The exercise, and what is wrong with the call, if anything is."""
     if callable(number) and isinstance(function, str):
         return None, f'the number comes first: check("{function}", {getattr(number, "__name__", "your_function")})'
-    known = {exercise.number: exercise for exercise in definitions.all_exercises()}
-    exercise = known.get(number) if isinstance(number, str) else None
-    if exercise is None:
-        found = repr(number[:40]) if isinstance(number, str) else f"of type {type(number).__name__}, only texts"
-        return None, f'there is no exercise {found}; there are {", ".join(known)}. Write check("2.1", agreement_rate)'
+    if not isinstance(number, str):
+        return None, f'the number is of type {type(number).__name__}, not a text. Write check("2.1", agreement_rate)'
+    try:
+        exercise = definitions.exercise(number)
+    except KeyError as error:
+        return None, f'{error.args[0]}. Write check("2.1", agreement_rate)'
     if not callable(function):
         way = f'Hand over the function itself, without brackets: check("{number}", {exercise.function})'
         return exercise, f"expected a function, found {kind_in_words(encode(function)).partition(':')[0]}. {way}"

@@ -126,11 +126,14 @@ def exercises_of(chapter: int) -> list[Exercise]:
 
 
 def exercise(number: str) -> Exercise:
-    """The exercise of that number; KeyError with the numbers there are."""
-    known = {e.number: e for e in all_exercises()}
-    if number not in known:
-        raise KeyError(f"there is no exercise {number!r}; there are {', '.join(known)}")
-    return known[number]
+    """The exercise of that number; KeyError with the numbers there are. Loads only its chapter: not all need torch."""
+    chapter = number.partition(".")[0]
+    here = exercises_of(int(chapter)) if chapter.isdecimal() else []
+    found = next((exercise for exercise in here if exercise.number == number), None)
+    if found is None:
+        known = ", ".join(exercise.number for exercise in here or all_exercises())
+        raise KeyError(f"there is no exercise {number[:40]!r}; there are {known}")
+    return found
 
 
 def all_exercises() -> list[Exercise]:

@@ -53,8 +53,8 @@ def check(settings: Settings) -> None:
     counts = {name: value for name, value in asdict(settings).items() if isinstance(value, int | float)}
     for name in counts.keys() - {"seed", "resume", "use_cache", "ppo_beta"}:
         if not 0 < counts[name] < float("inf"):
-            hint = ". --beta sets it too; at 0 DPO has no gradient (for PPO without a pull: --ppo-beta 0)" * (name == "dpo_beta")
-            raise RunError(f"{name} is {counts[name]}; it must be above 0{hint}")
+            hint = ". --beta sets it too; at 0 DPO has no gradient (for PPO without a pull: --ppo-beta 0)"
+            raise RunError(f"{name} is {counts[name]}; it must be above 0{hint * (name == 'dpo_beta')}")
     if not 0 <= settings.ppo_beta < float("inf"):
         raise RunError(f"ppo_beta is {settings.ppo_beta}; it must be 0 (no pull to the SFT model) or more")
     if settings.held_out >= 1 or settings.labels_per_pair > 20:

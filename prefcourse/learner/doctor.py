@@ -105,6 +105,8 @@ def kernel_program() -> str:
 
 def labextension(package: str) -> Finding:
     """Widgets need a part in JupyterLab's environment, which may be another than the kernel's."""
+    if importlib.util.find_spec("jupyter_core") is None:
+        return needed(False, f"{package} widgets", "there is no Jupyter", pip("jupyterlab"))
     from jupyter_core.paths import jupyter_path
 
     there = any((Path(place) / WIDGETS[package]).is_dir() for place in jupyter_path("labextensions"))

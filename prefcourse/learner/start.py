@@ -109,10 +109,12 @@ def jupyterlab() -> Finding:
 
 def port(ip: str, asked: int | None) -> Finding:
     """JupyterLab finds a free one unless somebody asked for this one."""
+    if asked is not None and not 0 < asked < 65536:
+        return needed(False, f"port {asked}", "there is no such port", "a port is a number from 1 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(ip, asked or 0, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         way_out = "leave --port out and a free one is found, or name another" if asked else "leave --ip out"
         return needed(False, f"port {asked or ''} of {ip}", getattr(error, "strerror", None) or str(error), way_out)
     return needed(True, "port", str(asked or "a free one"))

@@ -203,8 +203,8 @@ def test_without_a_screen_no_browser_is_tried(tmp_path, monkeypatch):
 
 def test_on_a_remote_machine_the_tunnel_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("SSH_CONNECTION", "1.2.3.4 5 6.7.8.9 22")
-    said = start.welcome("http://localhost:8890/lab?token=t", tmp_path, parsed(start, "--no-browser"))
-    assert "Open in your browser:\n  http://localhost:8890/lab?token=t" in said
+    said = start.welcome("http://course:8890/lab?token=t", tmp_path, parsed(start, "--no-browser"))
+    assert "Open in your browser:\n  http://course:8890/lab?token=t" in said
     assert "ssh -N -L 8890:localhost:8890 " in said
 
 

@@ -38,9 +38,9 @@ def _normal(draw: random.Random, prompts: int, answers: int, spread: float = 1.0
     return [[draw.gauss(0, spread) for _ in range(answers)] for _ in range(prompts)]
 
 
-def _eighths(draw: random.Random, prompts: int, answers: int, largest: float = 2.0) -> Table:
-    """Multiples of 1/8, which fp32 holds exactly."""
-    return [[draw.randint(-8 * largest, 8 * largest) / 8 for _ in range(answers)] for _ in range(prompts)]
+def _eighths(draw: random.Random, prompts: int, answers: int) -> Table:
+    """From -2 to 2 in steps of 1/8, which fp32 holds exactly."""
+    return [[draw.randint(-16, 16) / 8 for _ in range(answers)] for _ in range(prompts)]
 
 
 def _logprobs(logits: Table) -> Table:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,11 +60,12 @@ def private_folder(directory: str = "") -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        watchdog.remove(folder)
 
 
-def run(notebook: dict, package: Path, settings: Settings) -> Ran:
-    """`package`: the folder with the stripped package."""
+def run(notebook: dict, package: Path, settings: Settings, patience: float = 0.0) -> Ran:
+    """`package`: the folder with the stripped package. `patience`: seconds to wait after each cell for what it may
+    have set off."""
     with private_folder(settings.directory) as folder:
         for name in ("sockets", "scratch", "graded"):
             (folder / name).mkdir()
@@ -73,7 +73,7 @@ def run(notebook: dict, package: Path, settings: Settings) -> Ran:
         sandbox.write_kernelspec(folder, room)
         (folder / "graded" / "notebook.ipynb").write_text(json.dumps(notebook))
         child = subprocess.Popen(
-            _command(folder, settings),
+            [*_command(folder, settings), "--prefcourse-patience", str(patience)],
             env=_environment(folder),
             cwd=folder / "graded",
             stdin=subprocess.DEVNULL,

@@ -1,7 +1,8 @@
 """Grades one submission: graft, run, judge, say. What comes out depends on its bytes, the reference and the settings.
 
 A cell that ends the kernel, or a limit that was broken, costs the exercise in which it happened: the rest runs again
-without it, as long as there is time.
+without it, as long as there is time. Which cell it was is looked at twice, the second time with patience: a kernel
+that was told to exit, or files that were written, may show only when the next cell has begun.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from prefcourse.grading.package_use import package_use
 from prefcourse.grading.reference import Question, Reference, package_for, versions
 from prefcourse.grading.result import CheckResult, Result, State, Status
 
-AGAIN = 8  # runs of one submission, at most
+AGAIN = 9  # runs of one submission, at most
+PATIENCE = 0.3  # seconds after each cell, once something went wrong; the watchdog looks more often than that
 STARTS = 2  # a machine under load may be too slow to start a kernel
 
 
@@ -69,11 +71,14 @@ class _History:
 
 def _run(grafted: Grafted, reference: Reference, settings: Settings) -> _History:
     history, package, end = _History(), package_for(reference, settings), time.monotonic() + settings.seconds
-    notebook = grafted.notebook
+    notebook, patience = grafted.notebook, 0.0
     for _ in range(AGAIN):
         left = max(1.0, end - time.monotonic())
-        ran = _started(notebook, package, replace(settings, seconds=left))
+        ran = _started(notebook, package, replace(settings, seconds=left), patience)
         culprit = _culprit(notebook, ran)
+        if culprit and not patience and _doubtful(ran, culprit):
+            patience = PATIENCE
+            continue
         history.cells |= {name: cell for name, cell in ran.cells.items() if name not in history.culprits}
         if culprit is None:
             if not ran.cells:
@@ -86,9 +91,9 @@ def _run(grafted: Grafted, reference: Reference, settings: Settings) -> _History
     return history
 
 
-def _started(notebook: dict, package, settings: Settings) -> Ran:
+def _started(notebook: dict, package, settings: Settings, patience: float) -> Ran:
     for _ in range(STARTS):
-        ran = engine.run(notebook, package, settings)
+        ran = engine.run(notebook, package, settings, patience)
         if ran.cells or ran.stopped:
             break
     return ran
@@ -101,6 +106,11 @@ def _culprit(notebook: dict, ran: Ran) -> str | None:
     last = list(ran.cells)[-1]
     fine = last == notebook["cells"][-1]["id"] and ran.cells[last]["outcome"] in ("passed", "failed", "timeout")
     return None if fine and not ran.stopped else last
+
+
+def _doubtful(ran: Ran, culprit: str) -> bool:
+    """May it have been a cell before? Not where a cell took too long, or showed too much."""
+    return ran.cells[culprit]["outcome"] in ("began", "died") and not ran.stopped.startswith("time")
 
 
 def _blame(history: _History, culprit: str, ran: Ran, settings: Settings) -> None:

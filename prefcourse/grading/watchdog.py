@@ -7,11 +7,15 @@ that time is stopped a moment late.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +24,8 @@ import psutil
 MB = 2**20
 INTERVAL = 0.05
 SHARE = 0.1  # of a core, at most, for looking
+BLOCK, DEPTH = 4096, 100  # bytes of an entry, folders in folders
+LEVELS = 20_000  # a submission nests no deeper before it is stopped
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ def exceeded(pid: int, limits: Limits, folders: tuple[Path, ...], seconds: float
         return f"output: it showed more than the grader can hold in {limits.grader_mb:,} MB"
     if len(memory) > limits.processes:
         return f"processes: more than {limits.processes}"
-    if sum(map(_bytes_in, folders)) > limits.disk_mb * MB:
-        return f"disk: more than {limits.disk_mb:,} MB written"
+    if sum(_bytes_in(folder, limits.disk_mb * MB) for folder in folders) > limits.disk_mb * MB:
+        return f"disk: more than {limits.disk_mb:,} MB written, or folders that nobody can look through"
     return None
 
 
@@ -74,15 +80,51 @@ def _memory_of_tree(pid: int) -> dict[int, int]:
     return found
 
 
-def _bytes_in(folder: Path) -> int:
-    found = 0
-    for where, _, files in os.walk(folder):
-        for name in files:
-            try:
-                found += os.lstat(os.path.join(where, name)).st_blocks * 512
-            except OSError:  # gone meanwhile
-                pass
+def _bytes_in(folder: Path, most: int) -> float:
+    """On the disk, looked for until there are too many. An entry is a block at least; a folder that is shut, or
+    deeper than paths reach, is too much."""
+    found, waiting = 0, [(str(folder), 0)]
+    while waiting and found <= most:
+        where, depth = waiting.pop()
+        try:
+            for entry in os.scandir(where):
+                found += max(BLOCK, entry.stat(follow_symlinks=False).st_blocks * 512)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, depth + 1))
+        except FileNotFoundError:  # gone meanwhile
+            continue
+        except OSError:
+            return float("inf")
+        if depth > DEPTH:
+            return float("inf")
     return found
+
+
+def remove(folder: Path) -> None:
+    """All of it, also what is shut, and what is nested deeper than paths and Python's stack reach: level by level,
+    what is inside is lifted to the top."""
+    prefix = secrets.token_hex(8)
+    names = (folder / f"{prefix}-{number}" for number in itertools.count())
+    for _ in range(LEVELS):
+        with suppress(OSError):
+            for entry in list(os.scandir(folder)):
+                with suppress(OSError):
+                    _lift(entry, names)
+            folder.rmdir()  # refused as long as something was lifted
+        if not folder.exists():
+            break
+
+
+def _lift(entry: os.DirEntry, names: Iterator[Path]) -> None:
+    if not entry.is_dir(follow_symlinks=False):
+        os.unlink(entry.path)
+        return
+    os.chmod(entry.path, 0o700)
+    for inner in list(os.scandir(entry.path)):
+        if inner.is_dir(follow_symlinks=False):
+            os.chmod(inner.path, 0o700)
+        os.rename(inner.path, next(names))
+    os.rmdir(entry.path)
 
 
 def kill_tree(child: subprocess.Popen) -> None:

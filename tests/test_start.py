@@ -373,10 +373,18 @@ def test_the_map_counts_what_the_package_asks():
 def test_the_committed_map_is_of_today_and_its_links_lead_somewhere():
     book = nbformat.read(ROOT / "notebooks" / "README.ipynb", as_version=4)
     shown = next(cell for cell in book.cells if cell.id == overview.CELL).outputs[0].data["text/markdown"]
-    assert shown == overview.map_of(ROOT)._repr_markdown_(), "prefcourse build README --execute notebooks"
+    assert shown == overview.map_of(ROOT)._repr_markdown_(), "prefcourse build README"
     assert "solved" not in shown.replace("solutions", "")
     for link in re.findall(r"\]\((.+?)\)", shown):
         assert (ROOT / "notebooks" / link).is_file()
+
+
+def test_the_map_is_made_again_when_a_chapter_comes(edition):
+    path = edition / "notebooks" / overview.FILE
+    overview.refresh(edition)
+    assert overview.is_of_today(path)
+    shutil.copy(next((edition / "notebooks").glob("02_*")), edition / "notebooks" / "09_ppo_theory.ipynb")
+    assert not overview.is_of_today(path)
 
 
 def test_progress_is_on_the_map_of_a_learner_only(edition, monkeypatch):

@@ -13,6 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from prefcourse.build.cells import SourceError, code_cells, digest
+from prefcourse.learner import overview
 from prefcourse.learner.files import names_beside, write_whole
 
 SOURCES = Path("notebooks/source")
@@ -75,11 +76,13 @@ def build(root: Path, chosen: list[Path], *, only_check: bool = False, again: st
     from prefcourse.build.script import notebooks  # jupytext is needed here only
 
     made = {root / path: book for script in chosen for path, book in notebooks(script).items()}
-    stale = [path for path, book in made.items() if is_room(path, again) or is_stale(path, book)]
-    for path in stale:
-        print(f"stale: {path.relative_to(root)}" if only_check else f"making {path.relative_to(root)}", flush=True)
-        if not only_check:
-            make(path, made[path], again=is_room(path, again))
+    stale = 0
+    for path, book in made.items():  # the map comes last, when the chapters that it shows are made
+        if is_room(path, again) or is_stale(path, book):
+            stale += 1
+            print(f"stale: {path.relative_to(root)}" if only_check else f"making {path.relative_to(root)}", flush=True)
+            if not only_check:
+                make(path, book, again=is_room(path, again) or path.name == overview.FILE)
     if not stale:
         print("all notebooks are up to date")
     return int(only_check and bool(stale))
@@ -96,6 +99,8 @@ def is_stale(path: Path, book: NotebookNode) -> bool:
         return True
     if is_room(path, "exercises"):
         return as_text(committed) != as_text(book)
+    if path.name == overview.FILE and not overview.is_of_today(path):
+        return True
     not_run = any(not cell.execution_count for cell in code_cells(committed))
     return not_run or as_text(without_outputs(committed)) != as_text(book)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import re
 from collections.abc import Iterator
 from copy import deepcopy
@@ -23,10 +22,8 @@ from nbformat import NotebookNode, v4
 from prefcourse.build.cells import SourceError, check_call, digest, marker, package_source, role, slug, stub
 from prefcourse.build.complete import missing
 from prefcourse.checks import exercise as exercises
-from prefcourse.learner.overview import title_and_time
 from prefcourse.published import with_numbers
 
-MAP = "README"
 PRACTICE = "\n# %% [exercises]\n"
 NAME = re.compile(r"[a-z0-9-]+")
 METADATA = {
@@ -41,8 +38,7 @@ def notebooks(script: Path) -> dict[Path, NotebookNode]:
     lesson, _, practice = script.read_text(encoding="utf-8").partition(PRACTICE)
     name = f"{script.stem}.ipynb"
     try:
-        ours = {"cases": map_digest(script.parent)} if script.stem == MAP else {}
-        made = {Path("notebooks", name): notebook([clean(cell) for cell in read(lesson)], **ours)}
+        made = {Path("notebooks", name): notebook([clean(cell) for cell in read(lesson)])}
         if practice:
             asked, solved = both_rooms(read(practice), int(script.stem[:2]))
             made[Path("exercises", name)] = notebook(asked, made=digest(asked))
@@ -83,17 +79,6 @@ def cases_digest(chapter: int) -> str:
     if cases is None:
         raise SourceError(f"there are no exercises of chapter {chapter}; see `prefcourse new exercise`")
     return hashlib.sha256(Path(cases.origin).read_bytes()).hexdigest()[:16]
-
-
-def map_digest(sources: Path) -> str:
-    """Changes with what the map shows of the chapters: then it must run again."""
-    shown = []
-    for script in sorted(sources.glob("[0-9][0-9]_*.py")):
-        lesson, _, practice = script.read_text(encoding="utf-8").partition(PRACTICE)
-        asked = exercises.exercises_of(int(script.stem[:2])) if practice else []
-        first = read(lesson)[0].source
-        shown.append([script.stem, *title_and_time(first), [(e.number, e.minutes) for e in asked]])
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
 
 
 # --- exercises ----------------------------------------------------------------------------------------------

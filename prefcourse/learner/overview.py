@@ -16,7 +16,7 @@ from prefcourse.learner.files import write_whole
 TITLE = re.compile(r"^# \d+ · (.+)$", re.MULTILINE)
 TIME = re.compile(r"\*\*Time\.\*\* (\d+) minutes")
 QUESTION = re.compile(r"## (\d+\.\d+) `(\w+)`\n\n\*(\w+), (\d+) minutes")
-CELL = "chapters"  # the map's cell in notebooks/README.ipynb
+FILE, CELL = "README.ipynb", "chapters"  # where the map is: in notebooks/
 
 
 class Question(NamedTuple):
@@ -123,9 +123,17 @@ def map_of(folder: Path) -> Map:
     return Map(chapters(folder), solved, linked=True)
 
 
+def is_of_today(path: Path) -> bool:
+    """The committed map is what its cell would show now, to somebody who has solved nothing."""
+    made = Map(chapters(path.parent.parent), set(), linked=True)._repr_markdown_()
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    shown = [output["data"]["text/markdown"] for cell in cells if cell["id"] == CELL for output in cell["outputs"]]
+    return ["".join(text) for text in shown] == [made]
+
+
 def refresh(folder: Path) -> None:
     """Today's map in the saved notebook, so that it is seen before anything is run."""
-    path = folder / "notebooks" / "README.ipynb"
+    path = folder / "notebooks" / FILE
     made = map_of(folder)
     data = {"text/markdown": made._repr_markdown_(), "text/plain": repr(made)}
     shown = {"output_type": "execute_result", "data": data, "metadata": {}}

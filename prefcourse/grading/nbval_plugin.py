@@ -116,9 +116,7 @@ def _get_message(original, clock: Clock):
                     raise KernelDied("the kernel's process has ended") from None
                 if time.monotonic() >= end:
                     raise
-            except (
-                Exception
-            ):  # what is no message, but sent by somebody's own code, counts as output and is passed over
+            except Exception:  # no message, sent by somebody's own code: it counts as output
                 clock.spend({"content": {"text": " " * LONG}})
             else:
                 clock.spend(message)

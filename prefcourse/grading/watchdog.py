@@ -87,16 +87,17 @@ def _bytes_in(folder: Path, most: int) -> float:
     while waiting and found <= most:
         where, depth = waiting.pop()
         try:
-            for entry in os.scandir(where):
-                found += max(BLOCK, entry.stat(follow_symlinks=False).st_blocks * 512)
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((entry.path, depth + 1))
+            entries = list(os.scandir(where))
         except FileNotFoundError:  # gone meanwhile
             continue
         except OSError:
             return float("inf")
         if depth > DEPTH:
             return float("inf")
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                found += max(BLOCK, entry.stat(follow_symlinks=False).st_blocks * 512)
+                waiting += [(entry.path, depth + 1)] if entry.is_dir(follow_symlinks=False) else []
     return found
 
 

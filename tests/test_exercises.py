@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import operator
 from functools import cache
 
 import pytest
@@ -75,7 +76,7 @@ def test_where_the_package_is_the_solution_it_passes(number, seed):
 def test_what_answers_it_in_the_package_is_there(number):
     for path in EXERCISES[number].package:
         module, _, name = path.partition(":")
-        assert callable(getattr(importlib.import_module(module), name))
+        assert callable(operator.attrgetter(name)(importlib.import_module(module)))
 
 
 @every_seed

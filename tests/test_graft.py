@@ -233,3 +233,12 @@ def test_an_emptied_function_keeps_its_docstring_and_nothing_else():
             function(1)
     with pytest.raises(ValueError, match="no function d"):
         without_bodies(source, {"d"})
+
+
+def test_methods_are_emptied_too():
+    source = "class World:\n    def best(self):\n        return 1\n\n    def other(self):\n        return 2\n"
+    space: dict = {}
+    exec(without_bodies(source, {"World.best"}), space)
+    assert space["World"]().other() == 2
+    with pytest.raises(RuntimeError, match="the package's own best is not available"):
+        space["World"]().best()

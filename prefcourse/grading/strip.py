@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,11 +64,11 @@ def _make(where: Path, emptied: tuple[str, ...], chapter: int) -> None:
 
 
 def without_bodies(source: str, names: set[str]) -> str:
-    """The module with these functions reduced to signature and docstring. ValueError if one is not there."""
-    lines = source.splitlines(keepends=True)
-    found = {
-        node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name in names
-    }
+    """The module with these functions and methods ("Class.method") reduced to signature and docstring.
+
+    ValueError if one is not there.
+    """
+    lines, found = source.splitlines(keepends=True), _functions(ast.parse(source), names)
     if names - found.keys():
         raise ValueError(f"the package has no function {', '.join(sorted(names - found.keys()))} to empty")
     for node in sorted(found.values(), key=lambda node: -node.lineno):
@@ -75,5 +76,12 @@ def without_bodies(source: str, names: set[str]) -> str:
         raising = f"from prefcourse.checks.exercise import NotAvailable\nraise NotAvailable({refusal!r})"
         node.body = [*(node.body[:1] if ast.get_docstring(node) is not None else []), *ast.parse(raising).body]
         node.decorator_list = []  # they stand in lines of their own, which stay
-        lines[node.lineno - 1 : node.end_lineno] = [ast.unparse(node) + "\n"]
+        lines[node.lineno - 1 : node.end_lineno] = [textwrap.indent(ast.unparse(node), " " * node.col_offset) + "\n"]
     return "".join(lines)
+
+
+def _functions(module: ast.Module, names: set[str]) -> dict[str, ast.FunctionDef]:
+    classes = [node for node in module.body if isinstance(node, ast.ClassDef)]
+    scopes = [("", module.body), *((f"{node.name}.", node.body) for node in classes)]
+    every = {f"{prefix}{n.name}": n for prefix, body in scopes for n in body if isinstance(n, ast.FunctionDef)}
+    return {name: node for name, node in every.items() if name in names}

@@ -88,6 +88,7 @@ OPTIMAL_POLICY = Exercise(
     minutes=15,
     difficulty="medium",
     apply=_policy_and_its_conditions,
+    package=("prefcourse.worlds.table:TableWorld.optimum",),
     cases=(
         Case("coin", "two answers, by hand", fixed(HALVES, [[1.0, 0.0]], beta=1.0), NEAR),
         *(Case(f"beta-{beta}", SEVERAL, _world(3, 5, beta), NEAR) for beta in (0.3, 1.0, 4.0)),
@@ -161,6 +162,7 @@ IMPLICIT_REWARD = Exercise(
     minutes=10,
     difficulty="easy",
     apply=_differences,
+    package=("prefcourse.worlds.table:TableWorld.implicit_reward",),
     cases=(
         Case(
             "by-hand",

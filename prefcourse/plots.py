@@ -234,9 +234,10 @@ def shift_diagram(ax: Axes, tokens: Sequence[str], counted: Sequence[bool]) -> A
     """A row of tokens twice: as read, and as predicted from the column before. Counted predictions are green."""
     for column, (token, counts) in enumerate(zip(tokens, counted, strict=True)):
         _token_box(ax, column, 1, token, "white", REFERENCE)
-        _token_box(ax, column, 0, token, CHOSEN if counts else "white", CHOSEN if counts else "#CCCCCC")
-        arrow = {"arrowstyle": "->", "color": CHOSEN if counts else "#BBBBBB", "linewidth": 1.4 if counts else 0.9}
-        if column:
+        if column:  # nothing stands before the first
+            edge = CHOSEN if counts else "#BBBBBB"
+            _token_box(ax, column, 0, token, CHOSEN if counts else "white", edge)
+            arrow = {"arrowstyle": "->", "color": edge, "linewidth": 1.4 if counts else 0.9}
             ax.annotate("", (column - 0.05, 0.27), (column - 0.95, 0.73), arrowprops=arrow)
     ax.set(xlim=(-0.6, len(tokens) - 0.4), ylim=(-0.35, 1.35), xticks=range(len(tokens)), xlabel="column")
     ax.set_yticks([1, 0], ["token read", "token predicted\nfrom the column before"])

@@ -3,7 +3,7 @@
 PYTHON ?=# the Python to build the environment with; empty: the first good one found
 VENV ?= .venv# where the environment lives
 CPU_TORCH ?= https://download.pytorch.org/whl/cpu# tried on Linux without an NVIDIA GPU; empty: never
-LAB_OPTIONS ?=# for JupyterLab, for example --no-browser on a remote machine
+LAB_OPTIONS ?=# of prefcourse start, for example --no-browser on a remote machine
 CELL_TIMEOUT ?= 300# seconds a notebook cell may take in the tests
 WORKERS ?= 2# test processes
 
@@ -23,7 +23,7 @@ help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
 
 start: $(VENV)/.course  ## make the environment, open the course in JupyterLab
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(LAB_OPTIONS)
+	$(BIN)/prefcourse start . $(LAB_OPTIONS)
 
 test: $(VENV)/.test lint  ## lint, unit tests, then every notebook and solution
 	$(ONE_THREAD) $(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -34,6 +34,7 @@ examples:
   prefcourse run --resume                       go on where Ctrl-C stopped it, to the same numbers
 """
 ABOUT = {
+    "start": "lay the course in a folder and open it in JupyterLab",
     "check": "your exercises: run a saved notebook's checks, say what holds and what does not",
     "hint": "one more hint for an exercise; --reveal shows the solution",
     "status": "what is solved, what comes next",
@@ -52,7 +53,8 @@ ABOUT = {
 
 ELSEWHERE = {  # modules with add_arguments(parser) and main(args)
     **{name: f"prefcourse.learner.{name}" for name in ("check", "hint", "status", "next", "reset")},
-    "doctor": "prefcourse.grading.doctor",
+    "start": "prefcourse.learner.start",
+    "doctor": "prefcourse.learner.doctor",
     "agreement": "prefcourse.agreement_report",
     "grade": "prefcourse.grading.command",
     "merge": "prefcourse.grading.merge",

@@ -114,7 +114,7 @@ def test_it_is_alone_and_nobody(room, level):
     assert found == "65534 ['1', '2']"
     nested = "import subprocess as s; print(s.run(['unshare', '-U', 'true'], capture_output=True).returncode)"
     assert inside(room(level), nested) != "0"
-    assert inside(room(level), "import os; print(*os.listdir('/tmp/work'), os.getcwd())") == "/tmp/work"
+    assert inside(room(level), "import os; print(*os.listdir('/tmp/desk'), os.getcwd())") == "/tmp/desk"
 
 
 @pytest.mark.parametrize("level", LEVELS)

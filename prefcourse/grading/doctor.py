@@ -72,15 +72,3 @@ def mend_docker() -> str:
 
 
 MEND = {"none": str, "limits": str, "bwrap": mend_bwrap, "landlock": mend_landlock, "docker": mend_docker}
-
-
-def add_arguments(parser) -> None:
-    from prefcourse.learner import doctor
-
-    doctor.add_arguments(parser)
-
-
-def main(args) -> int:
-    from prefcourse.learner import doctor
-
-    return doctor.main(args)

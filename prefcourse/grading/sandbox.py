@@ -86,7 +86,7 @@ def write_kernelspec(folder: Path, room: Sandbox) -> None:
 
 def kernel_environment(room: Sandbox) -> dict[str, str]:
     """All of it: nothing of the grader's environment gets in."""
-    home = {"bwrap": "/tmp/work", "docker": "/tmp"}.get(room.level, room.scratch)
+    home = {"bwrap": "/tmp/desk", "docker": "/tmp"}.get(room.level, room.scratch)
     threads = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TZ") if name in os.environ}
     return kept | {
@@ -211,10 +211,10 @@ def bwrap_command(room: Sandbox, command: list[str]) -> list[str]:
         *(flag for path in SYSTEM for flag in _as_it_is(path)),
         *(flag for path in SETTINGS for flag in ("--ro-bind-try", path, path)),
         *("--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"),
-        *("--size", size, "--tmpfs", "/tmp", "--dir", "/tmp/work", *folders, *over),
+        *("--size", size, "--tmpfs", "/tmp", "--dir", "/tmp/desk", *folders, *over),
         *("--ro-bind", room.package, room.package, "--bind", room.sockets, room.sockets),
         *("--remount-ro", "/proc"),  # started by root, it is root to /proc/sys: a write there would reach the machine
-        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp/work", "--", *command),
+        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp/desk", "--", *command),
     ]
 
 

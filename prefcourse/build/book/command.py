@@ -1,7 +1,7 @@
 """`prefcourse book [-o OUT]`: the executed chapters, questions, syllabus and reference as a site. Runs no notebook.
 
 Knows folders and Sphinx's settings. What stands on the pages is made by `pages`, `syllabus` and `reference`. The site
-needs no network: formulas are MathML, the search is a script beside the pages.
+needs no network: MathJax, which draws the formulas as in JupyterLab, and the search are scripts beside the pages.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import re
 import shutil
 import sys
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
 import prefcourse
 from prefcourse.build.book import pages
 from prefcourse.learner.course import CourseError, add_course, find, shown
 
-NEEDED = {"sphinx": "Sphinx", "myst_nb": "myst-nb", "furo": "furo"}
+NEEDED = {"sphinx": "Sphinx", "myst_nb": "myst-nb", "furo": "furo", "mathjax": "django-static-mathjax"}
 MEND = "This line mends it, in the course's folder:\n  pip install -c constraints.txt -e '.[book]'"
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
+MATHJAX = "tex-svg-full.js"  # one file with all that it needs; the others load fonts and extensions later
 HERE = Path(__file__).parent
 
 
@@ -91,11 +93,12 @@ def settings() -> dict:
         "project": "prefcourse",
         "release": prefcourse.__version__,
         "language": "en",
-        "extensions": ["myst_nb", "prefcourse.build.book.extension"],
-        "html_math_renderer": "mathml",
+        "extensions": ["myst_nb", "sphinx.ext.mathjax", "prefcourse.build.book.extension"],
+        "mathjax_path": MATHJAX,
+        "mathjax3_config": {"options": {"enableMenu": False}},  # which makes each formula a stop of the Tab key
         "html_theme": "furo",
         "html_title": f"prefcourse {prefcourse.__version__}",
-        "html_static_path": [str(HERE / "static")],
+        "html_static_path": [str(HERE / "static"), str(files("mathjax") / "static/mathjax/es5" / MATHJAX)],
         "html_css_files": ["book.css"],
         "html_js_files": ["book.js"],
         "html_copy_source": False,

@@ -18,7 +18,7 @@ from prefcourse.learner.course import OURS
 from prefcourse.widgets.saved import VIEW, give_alt_texts, keep_twins
 
 MAP = "notebooks/README.ipynb"  # becomes the first page
-LINK = re.compile(r"(?<!`)\[([^\]\n]*)\]\(([^)\s:]*\.\w+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(?<!`)(?P<image>!?)\[(?P<words>[^\]\n]*)\]\((?P<path>[^)\s:]*\.\w+)(?P<place>#[^)\s]*)?\)")
 REFERENCE = "reference/index.md"
 FIGURES = "notebooks/figures"
 TITLE = re.compile(r"""set_title\(\s*["']([^"']+)""")
@@ -137,10 +137,11 @@ def relink(book: NotebookNode, page: str, known: set[str]) -> None:
     """Links to other pages, for where the map is in the book; of a link that leaves the book the words stay."""
 
     def link(found: re.Match) -> str:
-        target = normal(PurePosixPath(page).parent / found[2])
+        target = normal(PurePosixPath(page).parent / found["path"])
         if target not in known and not target.startswith(FIGURES):
-            return found[1]
-        return f"[{found[1]}]({relative(in_book(target), in_book(page))}{found[3] or ''})"
+            return found[0] if found["image"] else found["words"]  # Sphinx will miss the image, and say so
+        place = relative(in_book(target), in_book(page)) + (found["place"] or "")
+        return f"{found['image']}[{found['words']}]({place})"
 
     for cell in book.cells:
         if cell.cell_type == "markdown":

@@ -7,10 +7,11 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!head.textContent.trim()) head.outerHTML = "<td></td>";
   }
   const focusable = () => {
-    for (const area of document.querySelectorAll("pre, div.math, .table-wrapper")) {
+    for (const area of document.querySelectorAll("pre, mjx-container, .table-wrapper")) {
       if (area.scrollWidth > area.clientWidth) area.tabIndex = 0;
     }
   };
   focusable();
+  window.MathJax?.startup?.promise?.then(focusable);
   document.addEventListener("toggle", focusable, true); // code unfolded
 });

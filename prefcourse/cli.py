@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import shlex
 import sys
 import warnings
@@ -159,6 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return work(args, argv)
     except KeyboardInterrupt:
         return complain("stopped", 130)
+    except BrokenPipeError:  # the reader, head or less, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ModuleNotFoundError as error:
         return complain(f"{error}: this part is not installed; try `pip install -e .` in the course's folder", 1)
 

@@ -1,0 +1,661 @@
+# Chapter 4. `prefcourse build 04` makes the three notebooks of this script; see prefcourse/build/script.py.
+
+# %% [markdown] title
+# # 4 · DPO Implementation
+#
+# **Key insight.** The DPO loss is five lines, and it is hard to get them wrong. Before them stand the
+# log-probabilities of whole answers, with their shift, their mask and their sum, and those are easy to get
+# wrong. Then nothing crashes. The loss falls, often faster than it should, and the policy learns something
+# else.
+#
+# **After this chapter you can**
+# - turn a pair of texts into tokens, and logits into the log-probability of an answer;
+# - write the loss and the training loop of DPO, and say what the first line of its log must be;
+# - read from a log that both answers become rarer, and explain why;
+# - see which words a trained policy blames, and which it praises;
+# - find a silent mistake with two tests that fit on a postcard.
+#
+# **Time.** 55 minutes to read; all cells together compute for about a minute on one CPU core, half of it only
+# the first time.
+#
+# **Before.** Chapter 3 (implicit reward, margin, the DPO loss). You know what logits are, and have seen a
+# training loop in PyTorch.
+#
+# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+
+# %% setup
+from itertools import islice
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from prefcourse import annotators, evaluate, losses, models, plots, rollout, train
+from prefcourse.claims import claims
+from prefcourse.lab import lab
+from prefcourse.logprobs import sequence_logprobs, token_logprobs
+from prefcourse.sequences import Sequences, concatenate, encode
+from prefcourse.train.common import Optimiser, warmup_cosine
+from prefcourse.train.supervised import encode_pairs, epochs_of, pair_lengths, steps_in
+
+torch.set_num_threads(1)
+plt.rcParams.update(plots.STYLE)
+SEED = 0
+
+# %% [markdown] lab-text
+# As in chapter 2, an SFT model answered every question of PocketWorld twice, and one of twenty people said
+# which answer is better. `lab` trains that SFT model once and keeps it; it is our **reference**. The last
+# hundred pairs are held out.
+
+# %% lab
+here = lab(SEED)
+tokenizer, reference = here.tokenizer, here.sft
+pairs = here.pairs(here.answers(8, seed=SEED), annotators.population(), seed=SEED)
+train_pairs, held_out = pairs[:-100], pairs[-100:]
+
+# %% [markdown] tokens-text
+# ## From text to tokens
+#
+# A policy does not see texts. It sees rows of numbers, one per token, and all rows of a batch have the same
+# width. Here is one pair. Our tokenizer makes one token of each word, so the rows can be read.
+#
+# Two masks go with the rows. `attention_mask` is true on all real tokens and false on padding; `response_mask`
+# is true on the tokens of the response. **How many tokens of each row belong to the response?**
+
+# %% tokens
+PROMPT, CHOSEN, REJECTED = "what is sql used for ?", "sql is a language .", "look it up ."
+pair = encode(tokenizer, [PROMPT, PROMPT], [CHOSEN, REJECTED])
+words = [tokenizer.convert_ids_to_tokens(row) for row in pair.input_ids.tolist()]
+for column, (chosen, rejected) in enumerate(zip(*words, strict=True)):
+    marks = ["response" if mask[column] else "" for mask in pair.response_mask]
+    print(f"{column:>2}  {chosen:<9}{marks[0]:<12}{rejected:<9}{marks[1]}")
+
+# %% [markdown] tokens-after
+# Six and five: the end token `<eos>` counts. To stop is a decision of the policy, too, and it can only be
+# trained where it is counted. The shorter row is filled with `<pad>`, which belongs to nobody.
+#
+# ## The off-by-one
+#
+# A language model reads a row and gives, in every column, a distribution over the **next** word. So the
+# prediction of a token stands one column to its left:
+
+# %% shift
+figure, ax = plt.subplots(figsize=(8.6, 2.1))
+row = slice(0, 11)  # without padding
+plots.shift_diagram(ax, words[1][row], pair.response_mask[1, row].tolist())
+plots.show(
+    figure,
+    alt="The row 'what is sql used for ? look it up . <eos>' twice; arrows lead from each column to the next. Green, and counted: the five arrows that end in 'look it up . <eos>'. The first begins in the prompt's last token.",
+)
+
+# %% [markdown] shift-after
+# Two ends are worth a look. The first word of the response is predicted from the *last token of the prompt*.
+# And what the model says after `<eos>` predicts nothing that we have.
+#
+# Why a sum? By the chain rule the probability of a response is a product of one factor per token, each given
+# all that stands before it, and the logarithm turns the product into a sum:
+#
+# $$\pi(y \mid x) = \prod_t \pi(y_t \mid x, y_{<t})
+# \qquad\Rightarrow\qquad
+# \log\pi(y \mid x) = \sum_t \log\pi(y_t \mid x, y_{<t})$$
+#
+# For one row without padding that is four lines. **Which of the five tokens will be the least expected?**
+
+
+# %% one-row
+def logprobs_of(logits, input_ids, prompt_length):
+    """log p of each token of one response; logits (T, V), input_ids (T,)."""
+    log_p = logits.log_softmax(-1)  # (T, V): in each column, over the next word
+    before = log_p[prompt_length - 1 : -1]  # (R, V): the column before each response token
+    response = input_ids[prompt_length:]  # (R,)
+    return before.gather(-1, response[:, None])[:, 0]  # (R,): of the words that came
+
+
+with torch.no_grad():
+    logits = reference(input_ids=pair.input_ids[1:, row]).logits[0]  # (11, V)
+by_token = logprobs_of(logits, pair.input_ids[1, row], prompt_length=6)
+
+# %% one-row-print
+# NBVAL_IGNORE_OUTPUT
+for token, logprob in zip(words[1][6:11], by_token, strict=True):
+    print(f"{token:>6}  log p {logprob:z6.2f}   p {logprob.exp():.2f}")
+print(f"   sum  log p {by_token.sum():6.2f}   p {by_token.sum().exp():.2f}")
+
+# %% [markdown] forget-text
+# One decision and its consequences: "look" is one of several ways to begin, and once it is said, the rest is
+# certain.
+#
+# **Now forget the shift: look every token up in its own column. Will the sum be higher or lower?** A hint: the
+# logits of a column were computed from its own token.
+
+# %% forget
+own_column = logits.log_softmax(-1)[6:].gather(-1, pair.input_ids[1, row][6:, None]).sum()
+print(f"shifted {by_token.sum():.0f}, not shifted {own_column:.0f}")
+claims({"without the shift the answer seems at least e^20 times less likely": own_column < by_token.sum() - 20})
+
+# %% [markdown] forget-after
+# Much lower. It asks how likely every word is to be said twice ("look look it it up up"), and nobody talks like
+# that. Here one sees at once that something is wrong. In DPO one does not, for the loss sees only *differences*
+# of such numbers. We come back to this.
+#
+# ## Many rows at once
+#
+# Training reads 128 rows at a time. The same arithmetic on (B, T, V) is in `prefcourse.logprobs`:
+# `token_logprobs` puts $\log p$ of each response token into its own column and exactly 0 everywhere else;
+# `sequence_logprobs` sums them. You will write it in exercise 4.1. Here are the two functions that ask a model.
+
+
+# %% batch
+def logits_of(model, rows):
+    return model(input_ids=rows.input_ids, attention_mask=rows.attention_mask.long(), use_cache=False).logits
+
+
+def sums_of(model, rows, sums=sequence_logprobs):
+    return sums(logits_of(model, rows), rows.input_ids, rows.response_mask)  # (B, T, V) -> (B,)
+
+
+# %% [markdown] padding-text
+# A batch must not change what a row says. **Whatever stands in a row besides its own tokens, on the left or on
+# the right: the sum has to be the same.** We compute that of "look it up ." alone, beside a longer answer (so
+# that it is padded on the right), and with three columns of padding on the left:
+
+# %% padding
+names = ("input_ids", "attention_mask", "response_mask")  # the padding token has number 0, and 0 is False
+to_the_left = Sequences(*(F.pad(getattr(pair, name), (3, 0)) for name in names))
+with torch.no_grad():
+    on_the_right, on_the_left = sums_of(reference, pair)[1], sums_of(reference, to_the_left)[1]
+claims(
+    {
+        "padded on the right: the same sum as alone": torch.isclose(on_the_right, by_token.sum(), atol=1e-4),
+        "padded on the left: the same sum as alone": torch.isclose(on_the_left, by_token.sum(), atol=1e-4),
+    }
+)
+
+# %% [markdown] loss-text
+# ## From sums to a loss
+#
+# Now chapter 3 in five lines. The implicit reward of a response is $\beta$ times its log-ratio, the margin of a
+# pair is the reward of `chosen` minus that of `rejected`, and the loss is
+# $-\log\sigma(\text{margin})$, averaged over the batch. The rows hold all chosen responses first, then all
+# rejected ones in the same order: one forward pass serves both.
+#
+# Before the first step the policy *is* the reference. **What is the loss then, for $\beta$ 0.1 and for $\beta$
+# 5? Which pairs pull, and how hard?** (The gradient by a log-probability was $\mp\beta\,\sigma(-\text{margin})$
+# in chapter 3.)
+
+
+# %% loss
+def loss_of_pairs(logprobs, ref_logprobs, beta):
+    rewards = beta * (logprobs - ref_logprobs)  # (2B,)
+    chosen_rewards, rejected_rewards = rewards.chunk(2)  # (B,) each
+    margins = chosen_rewards - rejected_rewards  # (B,)
+    loss = -F.logsigmoid(margins).mean()
+    return loss, margins
+
+
+ref_logprobs = torch.tensor([-4.0, -7.0, -3.0, -9.0])  # two pairs: chosen, chosen, rejected, rejected
+logprobs = ref_logprobs.clone().requires_grad_()
+for beta in (0.1, 5.0):
+    loss, _ = loss_of_pairs(logprobs, ref_logprobs, beta)
+    (gradient,) = torch.autograd.grad(loss, logprobs)
+    print(f"beta {beta}: loss {loss:.4f}, gradient {gradient.tolist()}")
+
+# %% [markdown] loss-after
+# $\log 2 = 0.6931$, at every $\beta$: all margins are 0. And $\beta/2$ for every response, divided by the two
+# pairs of the batch: minus for the chosen ones, whose log-probability is to rise, plus for the rejected ones.
+# **A healthy DPO log begins with 0.6931.** If yours does not, policy and reference were not computed alike. If
+# it does, that proves less than one would like.
+#
+# Why `logsigmoid`, and not the logarithm of a sigmoid? Because $\sigma(-120) = e^{-120}$ is 0 in single
+# precision, and its logarithm minus infinity. The loss of such a pair is a harmless 120.
+#
+# ## The training loop
+#
+# Tokens, logits, sums, loss: put together they are the training. Everything that is specific to DPO stands in
+# the middle: the same rows go through the reference (without gradient) and through the policy (with).
+
+
+# %% loop
+def dpo(policy, pairs, *, sums=sequence_logprobs, beta=0.1, epochs=4, learning_rate=1e-3, batch_size=64, seed=SEED):
+    chosen, rejected = encode_pairs(tokenizer, pairs)
+    steps = steps_in(epochs, len(chosen), batch_size)
+    optimiser = Optimiser(policy, learning_rate, factor=warmup_cosine(steps))
+    for rows in epochs_of(pair_lengths(chosen, rejected), batch_size, steps, seed):
+        both = concatenate(chosen.take(rows), rejected.take(rows))
+        with torch.no_grad():
+            ref_logprobs = sums_of(reference, both, sums)
+        loss, margins = loss_of_pairs(sums_of(policy, both, sums), ref_logprobs, beta)
+        yield optimiser.step(loss) | {"margin": margins.mean().item(), "accuracy": (margins > 0).float().mean().item()}
+
+
+# %% [markdown] same-text
+# The package's `train.dpo` has the same order and the same names. It is faster, for it asks the reference once
+# before training (a reference never changes), and asks for logits only where a response stands. Does it give
+# the same numbers? Five steps of each:
+
+# %% same
+settings = {"beta": 0.1, "epochs": 4, "learning_rate": 1e-3, "seed": SEED}
+loops = (
+    dpo(models.trainable_copy(reference), train_pairs, **settings),
+    train.dpo(models.trainable_copy(reference), reference, tokenizer, train_pairs, **settings),
+)
+ours, package = (torch.tensor([metrics["loss"] for metrics in islice(loop, 5)]) for loop in loops)
+claims({"five steps, five times the same loss": torch.allclose(ours, package, atol=1e-4)})
+
+# %% [markdown] predict-text
+# Now the whole run. Every seventh step we look at the held-out pairs, on which it does not train.
+#
+# **Three predictions, please. Where will the loss end? Which share of the held-out pairs will be in the right
+# order? And the log-probability of the chosen responses: will it rise?**
+
+
+# %% run
+def look(policy):
+    now, before = (evaluate.pair_logprobs(model, tokenizer, held_out) for model in (policy, reference))
+    chosen_moved, rejected_moved = (a - b for a, b in zip(now, before, strict=True))  # log-ratios
+    right = (chosen_moved > rejected_moved).float()
+    return chosen_moved.mean().item(), rejected_moved.mean().item(), right.mean().item()
+
+
+policy, log, visited = models.trainable_copy(reference), [], {0: reference}
+for metrics in dpo(policy, train_pairs):
+    log.append(metrics)
+    if len(log) % 7 == 0:
+        visited[len(log)] = models.frozen_copy(policy)
+looks = {step: look(model) for step, model in visited.items()}
+policy, last = models.frozen_copy(policy), looks[max(looks)]
+
+# %% run-figure
+figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4))
+plots.curves(axes[0], {"loss": (range(1, len(log) + 1), [m["loss"] for m in log])}, ylabel="loss (training batches)")
+axes[0].axhline(0.6931, color=plots.REFERENCE, linestyle=":")
+axes[0].set_title("The loss falls from log 2")
+chosen_moved, rejected_moved, _ = zip(*looks.values(), strict=True)
+plots.chosen_and_rejected(axes[1], list(looks), chosen_moved, rejected_moved)
+axes[1].set_title("Both responses become rarer (held-out pairs)")
+plots.show(
+    figure,
+    alt="Left: the loss falls from 0.69 to about 0.55, noisily. Right: the mean log-probability of rejected responses falls by about 5 nats, that of chosen ones by about 2.",
+)
+
+# %% [markdown] run-measure-text
+# **Takeaway: the margin grows while both responses become rarer.** The loss asks for chosen responses, and got
+# fewer of them. **Did the policy become worse?** We sample from it and let the world read.
+
+# %% run-measure
+# NBVAL_IGNORE_OUTPUT
+sft, trained = here.evaluate(reference), here.evaluate(policy)
+print(f"chosen {last[0]:+.1f}, rejected {last[1]:+.1f} nats; {last[2]:.0%} of the held-out pairs in the right order")
+print(f"gold {sft.gold.mean:.2f} -> {trained.gold.mean:.2f}, KL {trained.kl.mean:.1f} nats")
+print(*(texts[0] for texts in trained.texts[:3]), sep="\n")
+
+# %% run-claims
+claims(
+    {
+        "the log begins with log 2, and no pair in the right order": abs(log[0]["loss"] - 0.6931) < 1e-4
+        and log[0]["accuracy"] < 0.01,
+        "held out, chosen responses became at least e times rarer": last[0] < -1,
+        "rejected ones at least e^3 times": last[1] < -3,
+        "60 to 85 % of the held-out pairs are in the right order": 0.6 < last[2] < 0.85,
+        "gold rose by at least 0.6": trained.gold.mean > sft.gold.mean + 0.6,
+    }
+)
+
+# %% [markdown] displacement
+# Better, by about one point: the worth of one right definition. So where did the probability of both answers
+# go? To *other* answers. Both had been sampled from the reference, so both are what it says anyway. The policy
+# moves to answers of which it used to say few. Here those are better answers, for what the rejected ones have
+# in common ("look it up .") is bad for every question.
+#
+# It need not go well. A loss of differences does not care where the probability goes. When Llama-3-8B-Instruct
+# was trained to refuse unsafe prompts, with two refusals to each, its rate of refusals fell: {{published:dpo-displaced-refusals}}.
+# So draw **both** curves, always. A falling chosen curve is no alarm by itself; it says: look at samples.
+#
+# The usual log shows $\beta$ times these two curves as `rewards/chosen` and `rewards/rejected`.
+
+# %% [markdown] heat-text
+# ## Which words are blamed?
+#
+# A log-ratio is a sum over tokens, too. So we can see where in a response it comes from:
+#
+# $$\log\frac{\pi(y \mid x)}{\pi_{\text{ref}}(y \mid x)} = \sum_t
+# \log\frac{\pi(y_t \mid x, y_{<t})}{\pi_{\text{ref}}(y_t \mid x, y_{<t})}$$
+#
+# We take two held-out pairs. The first is the one with the largest difference in gold. The second is the same
+# among those that begin with the same ten tokens.
+#
+# A label says "this response rather than that". It names no word, and the gradient by every token's
+# log-probability is the same. **Will all words of the rejected response be blamed alike?**
+
+
+# %% heat
+def log_ratios(model, row):
+    both = encode(tokenizer, [row["prompt"]] * 2, [row["chosen"], row["rejected"]])
+    ids, mask = both.input_ids, both.response_mask
+    with torch.no_grad():
+        new, old = (token_logprobs(logits_of(m, both), ids, mask) for m in (model, reference))  # (2, T)
+    tokens = [tokenizer.convert_ids_to_tokens(ids[side][mask[side]]) for side in (0, 1)]
+    numbers = [(new - old)[side][mask[side]].tolist() for side in (0, 1)]
+    return {"chosen": (tokens[0], numbers[0]), "rejected": (tokens[1], numbers[1])}
+
+
+# %% two-pairs
+def gap(row):
+    return here.world.gold(row["prompt"], row["chosen"]) - here.world.gold(row["prompt"], row["rejected"])
+
+
+alike = [row for row in held_out if row["chosen"].split()[:10] == row["rejected"].split()[:10]]
+shown = [max(held_out, key=gap), max(alike, key=gap)]
+
+# %% heat-figure
+figure, axes = plt.subplots(2, 1, figsize=(8.8, 5.6))
+for ax, row in zip(axes, shown, strict=True):
+    plots.token_heat_map(ax, log_ratios(policy, row), limit=2.5, label="log-ratio (nats)")
+    ax.set_title(row["prompt"])
+plots.show(
+    figure,
+    alt="Two pairs, token by token. Most tokens are white; single ones are deep red or blue: the word that begins a sentence, the kind, some uses. In the second pair the first tokens have the same colours in both rows.",
+)
+
+# %% heat-claims
+both = concatenate(*encode_pairs(tokenizer, held_out))
+with torch.no_grad():
+    logits_now, logits_before = logits_of(policy, both), logits_of(reference, both)
+now, before = (token_logprobs(x, both.input_ids, both.response_mask) for x in (logits_now, logits_before))
+moved, probability = (now - before)[both.response_mask].abs(), before[both.response_mask].exp()
+open_choice, settled = probability < 0.5, probability > 0.99
+print(f"tokens with p < 0.5 under the reference: {open_choice.float().mean():.0%} of all tokens")
+print(f"their share of the movement: {moved[open_choice].sum() / moved.sum():.0%}")
+claims(
+    {
+        "fewer than a third of the tokens carry more than 80 % of the movement": open_choice.float().mean() < 1 / 3
+        and moved[open_choice].sum() > 0.8 * moved.sum(),
+        "more than half of the tokens were certain, and carry less than 10 %": settled.float().mean() > 0.5
+        and moved[settled].sum() < 0.1 * moved.sum(),
+    }
+)
+
+# %% [markdown] heat-after
+# **Takeaway: blame and praise fall on the few words at which there was a choice.** "people use it for" follows
+# by itself once the sentence is begun; no policy can make it much likelier.
+#
+# Why is that so, if the gradient by every $\log p$ is the same? Because the parameters do not move $\log p$,
+# they move logits. With $\log p_k = z_k - \log\sum_j e^{z_j}$,
+#
+# $$\frac{\partial \log p_k}{\partial z_k} = 1 - p_k$$
+#
+# which is nearly 0 for a word that is nearly certain. Nobody tells DPO which word was wrong. It finds out,
+# because choices are made at few words, and over many pairs the bad ones stand more often in rejected
+# responses. (That DPO gives credit to single tokens, and what the theory says of it, is the subject of "From r
+# to Q*", 2404.12358.)
+#
+# ## What a pair shares, cancels
+#
+# Look at the second pair once more. Up to the first word that differs, both rows have **the same colours**: the
+# same tokens after the same tokens. In the margin one row is taken from the other, and that part is gone. From
+# this pair such words get no gradient at all; what moved them are other pairs.
+#
+# The prompt is the extreme case, for both responses have the same one. Let $P$ be the sum over the prompt's
+# tokens, $C$ and $R$ those over the responses, and let a prime mark the reference's. If somebody forgets to
+# mask the prompt, DPO's margin is
+#
+# $$\beta\big[(P + C) - (P' + C')\big] - \beta\big[(P + R) - (P' + R')\big]
+# = \beta\big[(C - C') - (R - R')\big],$$
+#
+# the same as before. SimPO (2405.14734) has no reference and takes the *mean* over the tokens, so that long
+# responses have no disadvantage. With $p$ tokens in the prompt, $c$ and $r$ in the responses:
+#
+# $$\beta\left[\frac{P + C}{p + c} - \frac{P + R}{p + r}\right] \neq
+# \beta\left[\frac{C}{c} - \frac{R}{r}\right]$$
+#
+# $P$ stays where the lengths differ. Where they do not, it cancels, and the margin still shrinks, by
+# $c/(p + c)$. **By how much do SimPO's margins change on our held-out pairs? Does any pair change its order?**
+
+
+# %% prompt
+def margins_of(mask):
+    now, before = (sequence_logprobs(x, both.input_ids, mask) for x in (logits_now, logits_before))
+    (dpo_chosen, dpo_rejected), (chosen, rejected) = (now - before).chunk(2), (now / mask.sum(1)).chunk(2)
+    return {"DPO": 0.1 * (dpo_chosen - dpo_rejected), "SimPO": 2.0 * (chosen - rejected)}  # usual betas of both
+
+
+prompt_too = both.attention_mask.clone()
+prompt_too[:, 0] = False  # the first token is predicted from nothing
+masked, not_masked = margins_of(both.response_mask), margins_of(prompt_too)
+change = {name: (not_masked[name] - masked[name]).abs() for name in masked}
+turned = (not_masked["SimPO"] * masked["SimPO"] < 0).float().mean()
+for name in masked:
+    print(f"{name:>5}: mean size of a margin {masked[name].abs().mean():.1f}, of its change {change[name].mean():z.1f}")
+
+# %% prompt-claims
+claims(
+    {
+        "DPO: no margin changes": change["DPO"].max() < 1e-3,
+        "SimPO: the change is on average larger than the margin": change["SimPO"].mean() > masked["SimPO"].abs().mean(),
+        "SimPO: more than a twentieth of the pairs change their order": turned > 1 / 20,
+    }
+)
+
+# %% [markdown] prompt-after
+# So DPO forgives this mistake. SimPO does not, and neither does IPO as TRL computes it (from means). And even
+# DPO forgives only if both rows hold the *same* prompt: where a long row was cut at its left end to fit, they
+# do not. Exercise 4.3 works that out. Mask the prompt, and there is nothing to remember.
+#
+# ## Fifty ways to get it wrong
+#
+# Here are five, each a small change to the right line. Such things happen to careful people. MaxText once read
+# log-probabilities off the token's own column (its report 2103 on GitHub). And where the padding token is also
+# the end token, as in many recipes, whoever masks the padding masks the end (TRL, pull request 3091).
+
+# %% mistakes
+EOS = tokenizer.eos_token_id
+variants = {
+    "right": sequence_logprobs,
+    "no shift": lambda logits, ids, mask: sequence_logprobs(logits.roll(-1, dims=1), ids, mask),
+    "mask shifted twice": lambda logits, ids, mask: sequence_logprobs(logits, ids, F.pad(mask[:, :-1], (1, 0))),
+    "mean, not sum": lambda logits, ids, mask: sequence_logprobs(logits, ids, mask) / mask.sum(1),
+    "padding counted": lambda logits, ids, mask: sequence_logprobs(logits, ids, mask.cumsum(1) > 0),
+    "<eos> forgotten": lambda logits, ids, mask: sequence_logprobs(logits, ids, mask & (ids != EOS)),
+}
+
+# %% [markdown] logs-text
+# Four runs: the right one and the first three mistakes. Same pairs in the same order, same settings. You see
+# what you would see at work: their logs, smoothed over an epoch. **Three of them are wrong. Which run would you
+# keep?**
+
+# %% logs
+logs, policies = {"right": log}, {"right": policy}
+for name in ("no shift", "mask shifted twice", "mean, not sum"):
+    policies[name] = models.trainable_copy(reference)
+    logs[name] = train.finish(dpo(policies[name], train_pairs, sums=variants[name]))
+letters = dict(zip("ABCD", ("mean, not sum", "right", "no shift", "mask shifted twice"), strict=True))
+
+# %% logs-figure
+figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4))
+for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
+    smooth = {n: np.convolve([m[metric] for m in logs[n]], np.ones(14) / 14, "valid") for n in logs}
+    lines = {letter: (range(14, 14 + len(smooth[n])), smooth[n]) for letter, n in letters.items()}
+    plots.curves(ax, lines, ylabel=f"{metric}, mean of 14 steps")
+plots.show(
+    figure,
+    alt="Loss and training accuracy of four runs, named A to D. All losses fall: C's furthest, B's and D's alike, A's least. All accuracies rise to between 0.7 and 0.8.",
+)
+
+# %% [markdown] reveal-text
+# Now what no real log contains:
+
+# %% reveal
+# NBVAL_IGNORE_OUTPUT
+measured = {name: here.evaluate(made) for name, made in policies.items()}
+gold, kl = ({name: getattr(e, key).mean for name, e in measured.items()} for key in ("gold", "kl"))
+end = {name: np.mean([m["loss"] for m in log[-14:]]) for name, log in logs.items()}
+print(f"{'':>20}  loss at the end   gold (SFT {sft.gold.mean:.2f})   KL")
+for letter, name in letters.items():
+    print(f"{letter} {name:>18}  {end[name]:15.2f}  {gold[name]:16.2f}  {kl[name]:3.0f}")
+
+# %% reveal-claims
+won = {name: (gold[name] - sft.gold.mean) / (gold["right"] - sft.gold.mean) for name in gold}
+claims(
+    {
+        "no shift: the lowest loss of all, and nothing won": min(end, key=end.get) == "no shift"
+        and won["no shift"] < 0.2,
+        "mask shifted twice: a loss within 0.04 of the right one's": abs(end["mask shifted twice"] - end["right"])
+        < 0.04,
+        "and less than two thirds of what the right one won": won["mask shifted twice"] < 2 / 3,
+        "mean, not sum: a loss at least 0.05 above the right one's": end["mean, not sum"] > end["right"] + 0.05,
+        "and yet at least twice as far from the reference": kl["mean, not sum"] > 2 * kl["right"],
+        "and at least 0.4 less gold": gold["mean, not sum"] < gold["right"] - 0.4,
+    }
+)
+
+# %% [markdown] mistakes-after
+# **Takeaway: the log of a wrong run can look better, the same, or timid.** B is right.
+#
+# - **C, no shift**, has the best log and learnt nothing. In its own column a policy says how likely a word is
+#   to be *repeated*. Nobody repeats words, so these numbers are free. The policy moves them until the pairs are
+#   told apart, and no sample is ever drawn from them.
+# - **D, the mask shifted twice** (somebody shifts it and calls a function that shifts it again), leaves out the
+#   first word of every response. The heat map shows why that hurts: "look it up ." is decided there. The log
+#   looks like the right one.
+# - **A, the mean instead of the sum**, divides every margin by the length. The pull to the reference is in the
+#   margin, so it is divided, too: as if $\beta$ were a tenth or less. The log says that hardly anything was
+#   learnt, while the policy has run away. Whoever trusts the log will raise the learning rate.
+#
+# The two others: if **padding counts**, part of the margin is made on words that nobody will ever say, as in C.
+# Without **`<eos>`** the log is as it should be, gold too, and answers are longer by a word or two.
+#
+# ## Two tests that find them
+#
+# The log is no test, for it compares a function with itself. A test needs a second road to the same number.
+#
+# 1. **Alone as in company.** A row has the same sum alone and in a batch with others.
+# 2. **The sampler's own sum.** Whoever draws a response word by word knows the probability of each word, and
+#    would talk nonsense if the shift were wrong. Let the sampler write the logarithms down. Then feed the
+#    finished row through your function: the sums must be equal.
+#
+# And the test that everybody knows: the loss begins with $\log 2$. **Which of the five mistakes does each of
+# the three find?**
+
+# %% tests
+generator = torch.Generator().manual_seed(SEED)
+drawn = rollout.sample(reference, tokenizer, here.prompts[:16], max_new_tokens=32, generator=generator)
+rows, by_the_sampler, passed = drawn.sequences, drawn.logprobs.sum(1), {}
+for name, sums in variants.items():
+    with torch.no_grad():
+        together = sums_of(reference, rows, sums)
+        alone = torch.cat([sums_of(reference, rows.take([i]), sums) for i in range(len(rows))])
+    begins_with, _ = loss_of_pairs(together, together, 0.1)
+    passed[name] = [torch.allclose(begins_with, torch.tensor(2.0).log())]
+    passed[name] += [torch.allclose(together, other, atol=1e-3) for other in (alone, by_the_sampler)]
+
+# %% tests-print
+print(f"{'':18}  log 2   alone   sampler")
+for name, results in passed.items():
+    print(f"{name:>18}  " + "   ".join("passes" if result else "FAILS " for result in results))
+
+# %% [markdown] tests-after
+# Everything begins with $\log 2$: it finds none. The second test finds what depends on padding, the sampler's
+# finds all five. It costs one forward pass. Write it before the training loop, and run it again whenever the
+# tokenizer, the template or the model changes.
+#
+# It has one blind spot: it uses your own rows, and so it cannot know how the model was *meant* to read them. A
+# template that says `<eos>` twice, a start token too many: look at one row, token by token, as at the top of
+# this chapter.
+#
+# ### A third road: somebody else's code
+#
+# The package's functions are held to TRL's, by tests (`tests/test_trl_parity.py`). TRL's own DPO trainer
+# collates a batch; policy and reference are two different random models, so that nothing is 0 by accident. On
+# that batch the loss, every metric of the same name and **the gradient of every weight** agree within $10^{-5}$,
+# at $\beta$ 0.1 and 1. Gradients say more than losses: they also show that both cut the same tensors off. What
+# such a test cannot show is that both are right; the sampler's can.
+
+# %% [markdown] play-text
+# ## Play
+#
+# The heat map while training goes on, every seventh step. **In which step does the first word move, and which
+# is it? Does another order of the pairs (the button trains anew, for a few seconds) blame other words?**
+
+# %% play
+from prefcourse.widgets.chapter04 import token_credit
+
+by_prompt = {row["prompt"]: row for row in (*shown, *held_out[:4])}
+
+
+def run(seed, step, pair):
+    again = models.trainable_copy(reference)
+    train.finish(islice(dpo(again, train_pairs, seed=seed), step))
+    return log_ratios(again, by_prompt[pair])
+
+
+frames = {(step, pair): log_ratios(model, by_prompt[pair]) for step, model in visited.items() for pair in by_prompt}
+token_credit(run, frames, step=list(visited), pair=list(by_prompt))
+
+# %% [markdown] summary
+# ## In five lines
+#
+# 1. Logits in column $t$ predict token $t + 1$; the log-probability of a response is the *sum* over its tokens,
+#    `<eos>` included, prompt and padding not.
+# 2. The loss is $-\log\sigma$ of the difference of two implicit rewards; it begins with $\log 2$, right or
+#    wrong.
+# 3. A growing margin does not mean that chosen responses become likelier: draw both curves, and look at
+#    samples.
+# 4. Blame and praise fall on the few words at which there was a choice; what a pair shares, cancels, and so
+#    does the prompt, but only in sums.
+# 5. A log compares a function with itself. Test log-probabilities against the sampler, and alone against in a
+#    batch.
+
+# %% [markdown] questions
+# ## Three questions
+#
+# **1.** Your DPO log begins with a loss of 0.52. What do you look for?
+#
+# <details><summary>Answer</summary>
+#
+# Policy and reference did not give the same log-probabilities, though they are the same model. Dropout in one
+# of them; another precision; reference sums that were computed once, with another padding, template or
+# checkpoint; chosen and rejected swapped on one side. It is not $\beta$: that scales a margin of 0.
+# </details>
+#
+# **2.** Both curves fall, the margin grows. A colleague wants to add the SFT loss of the chosen responses. What
+# do you say?
+#
+# <details><summary>Answer</summary>
+#
+# First samples and KL. In this chapter both curves fell and gold rose. If samples did become worse, such a term
+# is one known cure (DPO-Positive, 2402.13228, is another), and a larger $\beta$ a simpler one. It has a price:
+# it pulls towards what SFT does already, mistakes of the chosen responses included.
+# </details>
+#
+# **3.** A tokenizer has no padding token, and somebody sets `pad_token = eos_token`. The mask is
+# `input_ids != pad_token_id`. Which of the five mistakes is that, and what will you see?
+#
+# <details><summary>Answer</summary>
+#
+# `<eos>` forgotten: the true end of each response is masked like padding. The log looks well. Stopping is no
+# longer trained, and the samples grow longer. Take the mask from lengths, not from token numbers.
+# </details>
+
+# %% [markdown] classical
+# ## The classical results beside ours
+#
+# | | published | here | why they differ |
+# |---|---|---|---|
+# | log-probabilities in the reference code (github.com/eric-mitchell/direct-preference-optimization) | shift inside, gather, times mask, sum | shift inside, gather, only where the mask is true | the same number; but a product lets `nan` through |
+# | the loss there | $-\log\sigma(\beta[\text{policy's difference} - \text{reference's difference}])$ | rewards first, then their difference | the same number in another order; rewards are what one logs |
+# | TRL's DPO trainer | its own loss and gradients | equal within $10^{-5}$ | |
+# | settings | {{published:dpo-settings}} | β = 0.1, batch size 64, AdamW, learning rate 1e-3 | a model of a tenth of a million parameters bears steps a thousand times larger; chapter 5 |
+# | chosen responses become rarer | 2404.12358 (why), 2410.08847 (when it harms) | by more than 1 nat, rejected ones by more than 3; gold rises | our bad answers are bad for every question, so the probability goes to better ones |
+# | DPO gives credit to single tokens | 2404.12358, for a large model | a quarter of the tokens carries nine tenths of the movement | our sentences are half fixed phrases |
+
+# %% [markdown] further
+# ## Further reading
+#
+# - DPO: arXiv 2305.18290, appendix B for the authors' five lines
+# - From r to Q*, DPO token by token: arXiv 2404.12358
+# - Likelihood displacement: arXiv 2410.08847. A cure: arXiv 2402.13228
+# - SimPO: arXiv 2405.14734
+#
+# **Next:** exercises 4.1 to 4.3, in `exercises/04_dpo_implementation.ipynb`. Then chapter 5: which $\beta$,
+# which learning rate, how many epochs.

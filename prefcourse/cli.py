@@ -48,6 +48,7 @@ ABOUT = {
     "grade": "for instructors: a folder or zip of submissions in, results and reports out",
     "merge": "for instructors: the results of several shards into one",
     "build": "for authors: notebooks, exercises and solutions from their scripts",
+    "book": "for authors: the course as web pages, to read without running",
     "new": "for authors: lay the files of a new exercise",
     "bench": "for authors: measure speed (against TRL), or what the course claims",
 }
@@ -60,6 +61,7 @@ ELSEWHERE = {  # modules with add_arguments(parser) and main(args)
     "grade": "prefcourse.grading.command",
     "merge": "prefcourse.grading.merge",
     "build": "prefcourse.build.command",
+    "book": "prefcourse.build.book.command",
     "new": "prefcourse.build.new",
     "bench speed": "prefcourse.bench.speed",
     "bench science": "prefcourse.bench.science",

@@ -30,8 +30,10 @@ import torch
 from prefcourse import agreement, annotators, evaluate, models, plots, rollout, train
 from prefcourse.claims import claims
 from prefcourse.data.pairs import annotate, pairs_from_votes
+from prefcourse.lab import Lab
 from prefcourse.published import published
 from prefcourse.sequences import encode
+from prefcourse.widgets import Annotator, agreement_against_noise
 from prefcourse.worlds.pocket import PocketWorld, sentences
 
 torch.set_num_threads(1)
@@ -254,7 +256,7 @@ claims(
 figure, ax = plt.subplots()
 ax.set_title("Gold at each stage (bars: 95 % intervals)")
 plots.stage_gold(ax, {"SFT": sft.gold, "PPO": ppo.gold, "DPO": dpo.gold}, best=best)
-plt.show()
+plots.show(figure, alt="Gold of SFT, PPO and DPO: both lie about one point above SFT and well below the best answer.")
 
 # %% [markdown] stage-after
 # Labels from people who agree only about three times in four moved the model up by about one point of gold: the
@@ -278,7 +280,9 @@ figure, ax = plt.subplots()
 ax.set_title("Gold gained for the KL spent")
 points = {"SFT": [(sft.kl, sft.gold)], "PPO": [(ppo.kl, ppo.gold)], "DPO": [(dpo.kl, dpo.gold)]}
 plots.reward_kl_plane(ax, points, frontier=frontier)
-plt.show()
+plots.show(
+    figure, alt="Gold against KL: the optimum rises and flattens; PPO and DPO lie below it, at a KL of 1 to 2 nats."
+)
 
 # %% plane-claims
 optimum_kl, optimum_gold = [p.kl for p in frontier][::-1], [p.reward for p in frontier][::-1]
@@ -347,7 +351,9 @@ axes[0].bar(list(trained), [e.flattery for e in trained.values()], color=plots.R
 axes[0].set_title("flattering sentences per answer")
 plots.stage_gold(axes[1], {name: e.gold for name, e in trained.items()})
 axes[1].set_title("gold")
-plt.show()
+plots.show(
+    figure, alt="Trained on labels of people who love flattery, PPO flatters in nearly every answer and has less gold."
+)
 
 # %% biased-claims
 claims(
@@ -410,7 +416,7 @@ figure, ax = plt.subplots()
 ax.set_title("Reward hacking: no pull to the reference")
 columns = ([getattr(e, name).mean for e in path] for name in ("kl", "score", "gold"))
 plots.over_optimisation(ax, *columns)
-plt.show()
+plots.show(figure, alt="Against KL the score keeps rising, while gold peaks early and falls far below where it began.")
 
 # %% hacking-claims
 gold, scores = [e.gold.mean for e in path], [e.score.mean for e in path]
@@ -544,7 +550,9 @@ ax.annotate("best possible reward model", (0.55, 0.895), color=plots.CHOSEN)
 ax.set_xscale("log")
 ax.minorticks_off()
 ax.set_xticks(temperatures, temperatures)
-plt.show()
+plots.show(
+    figure, alt="Agreement falls from .86 towards .5 as temperature rises; the reward model's ceiling lies above it."
+)
 
 # %% agreement-claims
 rates = [interval.estimate for interval in found]
@@ -566,6 +574,13 @@ claims(
 # The green line is the share of single labels that the best possible reward model can predict. It lies *above*
 # agreement: in a pair of labels two people err, in model against label only one. So a reward model that is
 # right on seven labels in ten is not a bad one: look where its ceiling is.
+#
+# Other people, other noise: move the sliders. Every point was really run; the button runs it again with other
+# draws. **With whom does agreement fall fastest?**
+
+# %% agreement-widget
+# NBVAL_IGNORE_OUTPUT
+agreement_against_noise()
 
 # %% ceiling-here
 gaps = np.array([[world.gold(p, a) - world.gold(p, b), len(a.split()) - len(b.split())] for p, a, b in answers.texts])
@@ -575,6 +590,30 @@ claims(
         "our reward model is not above its ceiling": judged.accuracy.low < ours.best,
     }
 )
+
+# %% [markdown] annotator-text
+# ## Be the annotator
+#
+# Twenty pairs of answers of the SFT model, four of them twice with the sides turned. Choose by any taste you like,
+# but the same throughout: correct, short, friendly. Click, or use the keys 1, 2, 0 (tie) and U (undo). Labels are
+# saved at once; you can come back tomorrow.
+
+# %% annotator
+# NBVAL_IGNORE_OUTPUT
+desk = Annotator(Lab(sft_model, SEED, world), count=24, repeats=4)
+desk
+
+# %% [markdown] annotator-after-text
+# Then: how far do you agree with yourself, with five careful people, with gold? And a reward model and a policy
+# trained on your labels, in half a minute. **Will a machine have your taste after twenty labels?**
+
+# %% annotator-summary
+# NBVAL_IGNORE_OUTPUT
+desk.summary()
+
+# %% annotator-train
+# NBVAL_IGNORE_OUTPUT
+desk.train()
 
 # %% [markdown] traps
 # ## Five traps

@@ -140,3 +140,38 @@ def test_the_ceiling_and_the_names_of_levels_are_in_sight(ax):
     assert {text.get_text() for text in ax.texts} == {"ceiling", "coin flip"}
     low, high = ax.get_ylim()
     assert low < 0.5 and high > 0.733
+
+
+# --- showing them -------------------------------------------------------------------------------------------
+
+
+def test_a_figure_carries_its_alternative_text_in_both_forms(ax):
+    ax.plot([0, 1], [0, 1])
+    still, about = plots.as_output(ax.figure, 'a "line"', still=True)
+    assert set(still) == {"text/plain", "image/png"} and about["image/png"] == {"alt": 'a "line"', "width": 640}
+    live, _ = plots.as_output(ax.figure, 'a "line"', still=False)
+    assert (
+        set(live) == {"text/plain", "text/html"}
+        and 'alt="a &quot;line&quot;" width="640" height="400"' in live["text/html"]
+    )
+    assert still["text/plain"] == live["text/plain"] == 'Figure: a "line"'
+
+
+def test_a_figure_without_words_is_refused(ax):
+    with pytest.raises(ValueError, match="say what the figure shows"):
+        plots.as_output(ax.figure, "  ", still=True)
+
+
+def test_the_same_figure_gives_the_same_bytes(ax):
+    ax.plot([0, 1], [0, 1])
+    assert plots.png(ax.figure) == plots.png(ax.figure)
+
+
+def test_a_shown_figure_is_closed(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, **more: shown.append((data, more)))
+    figure = plt.figure()
+    plots.show(figure, alt="nothing")
+    assert not plt.fignum_exists(figure.number) and "image/png" in shown[0][0] and shown[0][1]["raw"]

@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "live": "live",
-    "samples": "live",
+    "live": "screen",
+    "samples": "screen",
     "Annotator": "annotator",
     "Laboratory": "laboratory",
-    "explore": "explore",
+    "explore": "explorer",
     "agreement_against_noise": "chapter02",
 }
 __all__ = ["Annotator", "Laboratory", "agreement_against_noise", "explore", "live", "samples"]
@@ -24,9 +24,7 @@ __all__ = ["Annotator", "Laboratory", "agreement_against_noise", "explore", "liv
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'prefcourse.widgets' has no attribute {name!r}; it has {', '.join(__all__)}")
-    # kept here, because the module `live` would otherwise take the place of the function once it is imported
-    globals()[name] = getattr(importlib.import_module(f"prefcourse.widgets.{_HOMES[name]}"), name)
-    return globals()[name]
+    return getattr(importlib.import_module(f"prefcourse.widgets.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -28,7 +28,10 @@ function card(side, key, choose) {
 function render({ model, el }) {
   const watch = stopwatch();
   const tell = (message) => model.send(message);
-  const choose = (label) => () => tell({ do: "label", label, seconds: watch.seconds() });
+  // A second press before the kernel has answered would label a pair that nobody has seen: it names the pair that is
+  // on the screen, and the kernel takes one label for each.
+  const label = (what) => tell({ do: "label", label: what, seconds: watch.seconds(), number: model.get("state").number });
+  const choose = (what) => () => label(what);
   const left = card("Left", "1", choose("A"));
   const right = card("Right", "2", choose("B"));
   const prompt = make("p", { class: "pc-prompt" });
@@ -57,8 +60,8 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     const state = model.get("state");
-    const label = KEYS[event.key];
-    if (label && !state.reporting) tell({ do: "label", label, seconds: watch.seconds() });
+    const what = KEYS[event.key];
+    if (what && !state.reporting) label(what);
     else if (event.key.toLowerCase() === "u" && state.number > 0 && !state.busy) tell({ do: "undo" });
     else return;
     event.preventDefault();

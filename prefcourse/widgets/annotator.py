@@ -18,7 +18,7 @@ from prefcourse.lab import Lab
 from prefcourse.lab import lab as standard_lab
 from prefcourse.widgets.bar import watched
 from prefcourse.widgets.labels import Sitting, plan, usual_path
-from prefcourse.widgets.learn import FEWEST, Learned, TooLittle, learn
+from prefcourse.widgets.learn import FEWEST, Learned, TooLittle, learn, verdict
 from prefcourse.widgets.pages import learned_page, sentence, summary_page
 from prefcourse.widgets.taste import Summary, summarise
 from prefcourse.widgets.twin import HERE, Twinned, still
@@ -97,7 +97,7 @@ class Annotator(Twinned):
         self.learned = steps.result
         self._tell()
         page = learned_page(self.learned)
-        return Page(page, self.news or f"trained on {self.learned.labels} labels", self.learned)
+        return Page(page, verdict(self.learned), self.learned)
 
     # -- the widget ---------------------------------------------------------------------------------------
 
@@ -138,9 +138,9 @@ class Annotator(Twinned):
             self.renew_twin()
 
     def _listen(self, _, message: dict, buffers) -> None:
-        """What was clicked or typed. A message that comes too late (a double click) is no error."""
+        """What was clicked or typed. A label for a pair that is no longer on the screen (a double click) is dropped."""
         wish = message.get("do")
-        if wish == "label" and not self.sitting.done:
+        if wish == "label" and message["number"] == len(self.sitting.choices) and not self.sitting.done:
             self.label(message["label"], round(float(message["seconds"]), 2))
         elif wish == "undo":
             self.undo()

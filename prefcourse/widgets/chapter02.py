@@ -8,7 +8,7 @@ import numpy as np
 
 from prefcourse import agreement, annotators, plots
 from prefcourse.agreement import Interval
-from prefcourse.widgets.explore import Explorer, Frames, Key, explore
+from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
 
 TEMPERATURES = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8]
 CROWDS = {"the course's twenty": annotators.population, "careful people only": annotators.careful_population}

@@ -23,7 +23,7 @@ from prefcourse.evaluate import Estimate, Evaluation, FrontierPoint
 from prefcourse.lab import Lab
 from prefcourse.models import PolicyWithValue
 
-METHODS = {"SFT": 3e-3, "PPO": 3e-4, "DPO": 5e-4, "online DPO": 5e-4, "best-of-n": 0.0}  # and their learning rates
+METHODS = {"SFT": 1e-3, "PPO": 3e-4, "DPO": 5e-4, "online DPO": 5e-4, "best-of-n": 0.0}  # and their learning rates
 PEOPLE = {
     "the course's twenty": annotators.population,
     "careful": annotators.careful_population,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prefcourse import plots
-from prefcourse.widgets.explore import Explorer, Frames, Key, explore
+from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
 
 
 class Slide(NamedTuple):

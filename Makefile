@@ -6,11 +6,12 @@ CPU_TORCH ?= https://download.pytorch.org/whl/cpu# tried on Linux without an NVI
 LAB_OPTIONS ?=# of prefcourse start, for example --no-browser on a remote machine
 CELL_TIMEOUT ?= 300# seconds a notebook cell may take in the tests
 WORKERS ?= 2# test processes
+NAMES ?=# of notebooks, for shots: parts of their names; empty: all
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help start test lint clean
+.PHONY: help start test lint shots clean
 BIN := $(VENV)/bin
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3.14 python3 python)
 UV_PYTHON := >=3.11,<3.15
@@ -34,8 +35,11 @@ lint: $(VENV)/.test  ## ruff: rules and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+shots: $(VENV)/.test  ## pictures of every notebook in JupyterLab, light and dark, in shots/ (needs Chromium)
+	$(OFFLINE) $(BIN)/python tests/browser/shots.py $(NAMES)
+
 clean:  ## remove the environment and what tests leave behind
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build dist shots .pytest_cache .ruff_cache .import_linter_cache *.egg-info
 
 # An empty stamp in the environment says what was installed; it is redone when a requirement changes.
 $(VENV)/.course: pyproject.toml constraints.txt | $(BIN)/python

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-# a path on somebody's disk (/tmp/desk is inside the sandbox), or an address in a private network or on localhost with a path
+# a path on a disk (/tmp/desk is inside the sandbox), or an address in a private network or on localhost with a path
 TRACES = re.compile(
     r"(?<![\w.~/-])(?!/tmp/desk)/(?:work|root|home|Users|opt|mnt|srv|tmp)/[\w./-]+|file://|C:\\Users"
     r"|https?://(?:localhost|10\.|192\.168\.)[\w.:]*/"

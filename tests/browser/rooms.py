@@ -1,0 +1,60 @@
+"""A learner's machine: `prefcourse start` in a folder of its own, and what a test does in its pages."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefcourse import cache
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --force-color-profile=srgb"
+).split()
+NOT_A_LEARNER = ("CI", "PREFCOURSE_QUIET", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
+
+
+class Room:
+    """`prefcourse start` on a folder, from the command to Ctrl-C."""
+
+    def __init__(self, home: Path):
+        self.home, self.folder, self.process, self.address = home, home / "course", None, ""
+
+    def open(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if name not in NOT_A_LEARNER}
+        environment |= {"HOME": str(self.home), "PREFCOURSE_HOME": str(self.home / "data"), "OMP_NUM_THREADS": "1"}
+        environment |= {"PREFCOURSE_CACHE": str(cache.home()), "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "prefcourse", "start", str(self.folder), "--no-browser",
+             "--lab=--LabApp.expose_app_in_browser=True"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+        found = (re.search(r"(http://\S+?)/lab/tree/\S*\?token=(\w+)", line) for line in self.process.stdout)
+        match = next(filter(None, found), None)
+        assert match, "prefcourse start printed no address"
+        self.address, self.token = match[1], match[2]
+
+    def page_of(self, notebook: str) -> str:
+        return f"{self.address}/doc/tree/{notebook}?token={self.token}&reset"
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+
+
+def run(page, command: str) -> None:
+    """A command of JupyterLab, to its end: its promise tells, the kernel's status does not."""
+    page.evaluate(f"async () => await jupyterapp.commands.execute('{command}')")
+
+
+def errors(page) -> int:
+    return page.locator("[data-mime-type='application/vnd.jupyter.error']").count()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prefcourse.widgets import taste
-from prefcourse.widgets.labels import Sitting, home, plan, read, usual_path
+from prefcourse.widgets.labels import NOT_A_LEARNER, Sitting, home, plan, read, usual_path
 from prefcourse.worlds.pocket import PocketWorld
 
 WORLD = PocketWorld()
@@ -105,6 +105,9 @@ def test_labels_of_other_pairs_are_not_taken_for_these(tmp_path):
 
 def test_other_pairs_have_another_file_in_the_learners_data(monkeypatch, tmp_path):
     monkeypatch.setenv("PREFCOURSE_HOME", str(tmp_path))
+    assert usual_path(SHOWINGS) is None, "not in a test"
+    for name in NOT_A_LEARNER:
+        monkeypatch.delenv(name, raising=False)
     paths = {usual_path(plan(TEXTS, count=36, repeats=6, seed=seed)) for seed in (0, 1)}
     assert len(paths) == 2 and {path.parent.parent for path in paths} == {home()} == {tmp_path}
 

@@ -647,7 +647,7 @@ token_credit(run, frames, step=list(visited), pair=list(by_prompt))
 # | TRL's DPO trainer | its own loss and gradients | equal within $10^{-5}$ | |
 # | settings | {{published:dpo-settings}} | β = 0.1, batch size 64, AdamW, learning rate 1e-3 | a model of a tenth of a million parameters bears steps a thousand times larger; chapter 5 |
 # | chosen responses become rarer | 2404.12358 (why), 2410.08847 (when it harms) | by more than 1 nat, rejected ones by more than 3; gold rises | our bad answers are bad for every question, so the probability goes to better ones |
-# | DPO gives credit to single tokens | 2404.12358, for a large model | a quarter of the tokens carries nine tenths of the movement | our sentences are half fixed phrases |
+# | DPO gives credit to single tokens | 2404.12358, for a large model | less than a third of the tokens carries more than four fifths of the movement | our sentences are half fixed phrases |
 
 # %% [markdown] further
 # ## Further reading
@@ -659,3 +659,215 @@ token_credit(run, frames, step=list(visited), pair=list(by_prompt))
 #
 # **Next:** exercises 4.1 to 4.3, in `exercises/04_dpo_implementation.ipynb`. Then chapter 5: which $\beta$,
 # which learning rate, how many epochs.
+# %% [exercises]
+# %% [markdown] title
+# # 4 · Exercises: log-probabilities, the loss, and a prompt that cancels
+#
+# Three functions, about an hour. Write each body, run the cell, then run its check. When the first two hold,
+# they train TinyLM, in a cell after 4.2.
+#
+# All numbers come as tensors in double precision. A check prints them as lists; to try such a case yourself,
+# wrap each list in `torch.tensor(...)`. Letters in the signatures are sizes: B rows, T columns (tokens), V words
+# of the vocabulary.
+#
+# Stuck? Open the hints one at a time. The solved notebook is in `solutions/`, under the same name. In a
+# terminal `prefcourse check 4` checks what you saved, and `prefcourse reset 4.1` gives you an exercise afresh.
+
+# %% setup
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from prefcourse import annotators, models, plots, rollout
+from prefcourse.checks import NotWritten, check
+from prefcourse.lab import lab
+from prefcourse.logprobs import token_logprobs
+from prefcourse.sequences import concatenate
+from prefcourse.train import common, supervised
+from prefcourse.widgets import live
+
+torch.set_num_threads(1)
+plt.rcParams.update(plots.STYLE)
+policy = None  # until your functions have trained one
+
+# %% [markdown] question-4-1
+# **What is the log-probability of each row's response?** Given are the logits as the model returns them, the
+# tokens of the rows, and a mask that is true on the tokens of the response, end token included. Return one sum
+# per row.
+#
+# - Logits in column t predict token t + 1. The shift is yours to make. The mask is never true in column 0.
+# - Padding may stand on the left, on the right, or on both sides.
+# - The mask may have gaps, as in a conversation with two answers. A row without response has 0.
+# - Logits of padding may hold anything, even `nan` (that is what an attention gives which may look at nothing).
+#   None of it may reach the sums.
+# - Real logits go up to 10,000, and the sums must stay finite.
+# - It will be trained through: the check also compares the gradient.
+#
+# By hand first: two words, *a* and *b*. In column 0 the logits make both equally likely, in column 1 *a* has
+# probability 3/4. The row is *a b a*, and the response its last two tokens.
+
+
+# %% answer-4-1
+def sequence_logprobs(
+    logits: Float[Tensor, "B T V"], input_ids: Int[Tensor, "B T"], response_mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, " B"]:
+    """What is log p(response | prompt) of each row? The sum over the tokens where the
+    mask is true; 0 if there are none."""
+    log_p = logits[:, :-1].log_softmax(-1)  # (B, T - 1, V): column t speaks of token t + 1
+    of_the_tokens = log_p.gather(-1, input_ids[:, 1:, None])[..., 0]  # (B, T - 1)
+    return of_the_tokens.masked_fill(~response_mask[:, 1:], 0.0).sum(-1)  # (B,)
+
+
+# %% [markdown] use-4-1-text
+# **Against the sampler.** Eight answers of the SFT model, and what the sampler wrote down while it drew them.
+# (The first time, this cell trains that model, for half a minute.)
+
+# %% use-4-1
+# NBVAL_IGNORE_OUTPUT
+if check("4.1", sequence_logprobs).passed:
+    here = lab(seed=0)
+    generator = torch.Generator().manual_seed(0)
+    drawn = rollout.sample(here.sft, here.tokenizer, here.prompts[:8], max_new_tokens=32, generator=generator)
+    rows = drawn.sequences
+    logits = here.sft(input_ids=rows.input_ids, attention_mask=rows.attention_mask.long()).logits
+    yours = sequence_logprobs(logits, rows.input_ids, rows.response_mask)
+    for text, ours, own in zip(drawn.texts, yours, drawn.logprobs.sum(1), strict=True):
+        print(f"yours {ours:6.2f}   the sampler's {own:6.2f}   {text}")
+else:
+    print("Here your function will be held against a sampler's own numbers, once 4.1 is solved.")
+
+# %% [markdown] question-4-2
+# **How badly does this policy explain the labels?** Given are the log-probabilities of B pairs of responses,
+# under the policy and under the reference. Return the DPO loss: minus the log-likelihood of the labels, mean
+# over the batch, one number.
+#
+# - A reward is `beta` times (log policy - log reference), a margin is the reward of `chosen` minus that of
+#   `rejected`, and a label has the likelihood $\sigma(\text{margin})$.
+# - The reference is a constant. Even if its tensors could take a gradient, none may reach them.
+# - Log-ratios go up to 10,000 in both directions, and the loss must stay finite.
+# - The check compares the value, and the gradient by each of the policy's log-probabilities.
+#
+# By hand first: policy -2 (chosen) and -4 (rejected), reference -3 and -3, `beta` 1/2. What is the margin, and is
+# the loss above or below $\log 2$?
+
+
+# %% answer-4-2
+def dpo_loss(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    ref_chosen: Float[Tensor, " B"],
+    ref_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+) -> Float[Tensor, ""]:
+    """What is the DPO loss of these pairs, mean over the batch? No gradient reaches the
+    reference."""
+    chosen_rewards = beta * (policy_chosen - ref_chosen.detach())
+    rejected_rewards = beta * (policy_rejected - ref_rejected.detach())
+    return -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
+
+
+# %% [markdown] use-4-2-text
+# **Your own DPO.** The chapter's loop, with your two functions in the middle. When both are solved, the cell
+# after it trains TinyLM on 900 pairs, which takes a few seconds, and draws while it trains. **What do you
+# expect of the two curves?**
+
+
+# %% your-dpo
+def your_dpo(policy, reference, tokenizer, pairs, *, beta=0.1, epochs=4, learning_rate=1e-3, batch_size=64, seed=0):
+    def sums_of(model, rows):
+        logits = model(input_ids=rows.input_ids, attention_mask=rows.attention_mask.long(), use_cache=False).logits
+        return sequence_logprobs(logits, rows.input_ids, rows.response_mask)
+
+    chosen, rejected = supervised.encode_pairs(tokenizer, pairs)
+    steps = supervised.steps_in(epochs, len(chosen), batch_size)
+    optimiser = common.Optimiser(policy, learning_rate, factor=common.warmup_cosine(steps))
+    for rows in supervised.epochs_of(supervised.pair_lengths(chosen, rejected), batch_size, steps, seed):
+        both = concatenate(chosen.take(rows), rejected.take(rows))
+        with torch.no_grad():
+            ref_logprobs = sums_of(reference, both)
+        logprobs = sums_of(policy, both)
+        loss = dpo_loss(*logprobs.chunk(2), *ref_logprobs.chunk(2), beta=beta)
+        moved = [half.mean().item() for half in (logprobs - ref_logprobs).detach().chunk(2)]
+        yield optimiser.step(loss[0] if isinstance(loss, tuple) else loss) | {"chosen": moved[0], "rejected": moved[1]}
+
+
+# %% use-4-2
+# NBVAL_IGNORE_OUTPUT
+def both_curves(figure, history):
+    steps, (chosen, rejected) = range(1, len(history) + 1), ([m[k] for m in history] for k in ("chosen", "rejected"))
+    plots.chosen_and_rejected(figure.subplots(), steps, chosen, rejected)
+
+
+if check("4.1", sequence_logprobs).passed and check("4.2", dpo_loss).passed:
+    here = lab(seed=0)
+    pairs = here.pairs(here.answers(8, seed=0), annotators.population(), seed=0)
+    policy = models.trainable_copy(here.sft)
+    log = live(your_dpo(policy, here.sft, here.tokenizer, pairs[:-100]), both_curves)
+    before, after = here.evaluate(here.sft), here.evaluate(policy)
+    print(f"loss {log[0]['loss']:.4f} at the first step, gold {before.gold.mean:.2f} -> {after.gold.mean:.2f}")
+    print(*(f"- {texts[0]}" for texts in after.texts[:5]), sep="\n")
+else:
+    print("Here your functions will train TinyLM, once 4.1 and 4.2 are solved.")
+
+# %% [markdown] question-4-3
+# **By how much does a margin change if somebody forgets to mask the prompt?** Given are the log-probabilities
+# of *every* token of one pair, under policy and reference: row 0 holds prompt and chosen response, row 1 prompt
+# and rejected response. Return two numbers, `(dpo, simpo)`: the margin with the prompt's tokens counted **minus**
+# the margin without them, for DPO and for SimPO. Where it is 0, masking the prompt makes no difference.
+#
+# - DPO's margin: `beta` times the difference, row 0 minus row 1, of the **sums** of (log policy - log reference).
+# - SimPO's margin: `beta` times the difference, row 0 minus row 1, of the **means** of log policy over the tokens
+#   that count. It has no reference.
+# - `prompt_mask` and `response_mask` say which tokens are which. Padding belongs to neither, and what stands
+#   there means nothing.
+# - The two rows need not hold the same prompt: a long row may have lost the beginning of it, or all. Every
+#   response has a token.
+#
+# By hand first: the prompt has one token, with log-probability -1. The chosen response has -2 and -3, the
+# rejected one -5; `beta` is 1/2. What is SimPO's margin with the prompt, and without?
+
+
+# %% answer-4-3
+def prompt_masking_cancels(
+    logprobs: Float[Tensor, "2 T"],
+    ref_logprobs: Float[Tensor, "2 T"],
+    prompt_mask: Bool[Tensor, "2 T"],
+    response_mask: Bool[Tensor, "2 T"],
+    *,
+    beta: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """By how much do DPO's and SimPO's margins change if prompt tokens count, too? Each:
+    the margin with the prompt minus the margin without it."""
+
+    def margins(mask):
+        sums = ((logprobs - ref_logprobs) * mask).sum(-1)  # (2,)
+        means = (logprobs * mask).sum(-1) / mask.sum(-1)  # (2,)
+        return beta * torch.stack([sums[0] - sums[1], means[0] - means[1]])
+
+    dpo, simpo = margins(prompt_mask | response_mask) - margins(response_mask)
+    return dpo, simpo
+
+
+# %% [markdown] use-4-3-text
+# **On real pairs.** The policy that you trained, and five pairs that it did not see. In the last row the prompt
+# of the rejected response was cut, as a maximum length would do it.
+
+# %% use-4-3
+# NBVAL_IGNORE_OUTPUT
+if policy and check("4.3", prompt_masking_cancels).passed:
+    both = concatenate(*supervised.encode_pairs(here.tokenizer, pairs[-100:]))
+    known = both.attention_mask.clone()
+    known[:, 0] = False  # the first token is predicted from nothing
+    with torch.no_grad():
+        logits = [model(input_ids=both.input_ids).logits for model in (policy, here.sft)]
+    tables = [token_logprobs(x, both.input_ids, known) for x in logits] + [known & ~both.response_mask]
+    for number in range(5):
+        pair = [table[[number, number + 100]] for table in (*tables, both.response_mask)]
+        print("DPO {:+z.2f}   SimPO {:+z.2f}".format(*prompt_masking_cancels(*pair, beta=0.1)))
+    pair[2][1, :3] = False
+    print("DPO {:+z.2f}   SimPO {:+z.2f}   one prompt cut".format(*prompt_masking_cancels(*pair, beta=0.1)))
+else:
+    print("Here your function will look at real pairs, once 4.1, 4.2 and 4.3 are solved.")

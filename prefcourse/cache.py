@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -17,23 +16,14 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from prefcourse.folders import cache as home
+
 SEAL = "done.json"  # written last: a folder without it is unfinished
 PARTIAL = ".partial"
 HARMLESS = set(  # rooms that cannot change what is trained
-    "agreement agreement_report bench build checks cli exercises grading learner plots progress report widgets".split()
+    "agreement agreement_report bench build checks claims cli exercises experiments folders grading learner plots "
+    "progress published report widgets".split()
 )
-
-
-def home() -> Path:
-    """Where the platform keeps caches: PREFCOURSE_CACHE if set, else XDG, ~/Library/Caches or LOCALAPPDATA."""
-    if own := os.environ.get("PREFCOURSE_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "prefcourse"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "prefcourse" / "Cache"
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "prefcourse"
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prefcourse import cache
+from prefcourse import cache, folders
 from prefcourse.progress import progress
 
 SETTINGS = {"seed": 0, "size": "xs"}
@@ -129,14 +129,14 @@ def test_clear_takes_only_what_is_ours(made, cache_home):
         ("linux", {"PREFCOURSE_CACHE": "~/mine"}, "{home}/mine"),
     ],
 )
-def test_the_platforms_own_place(platform, variables, expected, tmp_path, monkeypatch):
+def test_the_platforms_own_place_for_caches(platform, variables, expected, tmp_path, monkeypatch):
     for name in ("PREFCOURSE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(home=tmp_path))
-    monkeypatch.setattr(cache.sys, "platform", platform)
+    monkeypatch.setattr(folders.sys, "platform", platform)
     assert cache.home() == Path(expected.format(home=tmp_path))
 
 

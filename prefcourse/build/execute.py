@@ -18,6 +18,7 @@ from nbformat import NotebookNode
 
 from prefcourse.build import recorder
 from prefcourse.build.cells import SourceError, code_cells, role
+from prefcourse.widgets.saved import keep_twins
 
 NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=900"]
 QUIET = "-q --no-header --color=no --noconftest -p no:cacheprovider -p prefcourse.build.recorder".split()
@@ -41,6 +42,7 @@ def execute(book: NotebookNode, folder: Path) -> None:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = number  # nbval runs without counting
+    keep_twins(book)
     if failing := [cell.id for cell in code_cells(book) if role(cell)[0] == "check" and not is_solved(cell)]:
         raise SourceError(f"the solution does not pass: {', '.join(failing)}")
 

@@ -6,8 +6,6 @@ The file outlives upgrades: fields that this version does not know are kept as t
 from __future__ import annotations
 
 import json
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from datetime import datetime
@@ -15,21 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from prefcourse.folders import data as home
 from prefcourse.learner.files import keep_copy, write_whole
 
 VERSION = 1
-
-
-def home() -> Path:
-    """Where the platform keeps data: PREFCOURSE_HOME if set, else XDG, Application Support or LOCALAPPDATA."""
-    if own := os.environ.get("PREFCOURSE_HOME"):
-        return Path(own).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "prefcourse"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "prefcourse" / "Data"
-    base = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "prefcourse"
 
 
 def path() -> Path:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prefcourse.annotators import Vote
+from prefcourse.folders import data as home
 
 LABELS = ("A", "B", "tie")
 APART = 5  # other pairs between a pair and its repetition, where there are as many
@@ -132,18 +132,6 @@ def canonical(label: str, swapped: bool) -> str:
 
 
 # --- the file -----------------------------------------------------------------------------------------------
-
-
-def home() -> Path:
-    """The learner's data: PREFCOURSE_HOME if set, else where the platform keeps such things."""
-    if own := os.environ.get("PREFCOURSE_HOME"):
-        return Path(own).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "prefcourse"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "prefcourse" / "Data"
-    base = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "prefcourse"
 
 
 def usual_path(showings: Sequence[Showing]) -> Path | None:

@@ -48,7 +48,7 @@ def main(names: list[str]) -> int:
         print("there is no Chromium here: install it (Debian: apt install chromium)", file=sys.stderr)
         return 1
     rooms = ("notebooks", "exercises")
-    found = sorted(f"{room}/{path.name}" for room in rooms for path in (ROOT / room).glob("*.ipynb"))
+    found = sorted(f"{room}/{path.name}" for room in rooms for path in (ROOT / room).glob("[!.]*.ipynb"))
     chosen = [notebook for notebook in found if not names or any(name in notebook for name in names)]
     with tempfile.TemporaryDirectory() as home, sync_api.sync_playwright() as playwright:
         room, browser = Room(Path(home)), playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(
     f"{path.parent.name}/{path.name}"
     for room in ("notebooks", "exercises")
     for path in (ROOT / room).glob("*.ipynb")
-    if path.stem != NEWCOMERS
+    if path.stem != NEWCOMERS and not path.name.startswith(".")
 )
 
 

@@ -488,6 +488,7 @@ def fitted_to_ranking(gold):
     return torch.sigmoid(logits).detach()
 
 
+# %% reward-collapse-claims
 collapse = fitted_to_ranking(open_prompt), fitted_to_ranking(closed_prompt)
 claims(
     {

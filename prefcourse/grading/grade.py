@@ -110,7 +110,7 @@ def _culprit(notebook: dict, ran: Ran) -> str | None:
 
 def _doubtful(ran: Ran, culprit: str) -> bool:
     """May it have been a cell before? Not where a cell took too long, or showed too much."""
-    return ran.cells[culprit]["outcome"] in ("began", "died") and not ran.stopped.startswith("time")
+    return ran.cells[culprit]["outcome"] in ("began", "died") and not ran.stopped.startswith(("time", "output"))
 
 
 def _blame(history: _History, culprit: str, ran: Ran, settings: Settings) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 from queue import Empty
 from typing import Any
@@ -153,6 +154,7 @@ class Plugin:
         self.patch.setattr(kernel, "get_message", _get_message(kernel.get_message, self.clock))
         if path:
             watchdog.die_with_parent()
+            watchdog.adopt_orphans()
             # nobody reads the difference, and making one of long outputs takes minutes
             self.patch.setattr(cell, "format_output_compare", lambda self, key, left, right: None)
         _register_provisioner()
@@ -161,6 +163,7 @@ class Plugin:
         self.patch.undo()
         if self.facts:
             self.facts.close()
+            watchdog.kill_descendants(os.getpid())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):

@@ -130,19 +130,29 @@ def _lift(entry: os.DirEntry, names: Iterator[Path]) -> None:
 
 def kill_tree(child: subprocess.Popen) -> None:
     """Parents first: the end of a sandbox's first process is the end of all in it. Until nobody is left."""
-    for _ in range(100):
-        if not any([_killed(process) for process in _descendants(child.pid)]):
-            break
-        time.sleep(0.01)
+    kill_descendants(child.pid)
     if child.poll() is None:
         child.kill()
     child.wait()
+
+
+def kill_descendants(pid: int) -> None:
+    for _ in range(100):
+        if not any([_killed(process) for process in _descendants(pid)]):
+            break
+        time.sleep(0.01)
 
 
 def die_with_parent() -> None:
     """From now on the end of the process that started this one ends this one too: a killed grader leaves nothing."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+def adopt_orphans() -> None:
+    """From now on processes below this one that lose their parent become its children: nobody detaches himself."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

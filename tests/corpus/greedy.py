@@ -16,12 +16,12 @@ case = collector(CASES)
 # --- too much of everything ---------------------------------------------------------------------------------
 
 
-@case(OTHERS, state=State.RESOURCE)
+@case(OTHERS, state=None)
 def output_of_200_megabytes():
     return wild("for _ in range(200):\n    print('x' * 1_000_000)")
 
 
-@case(OTHERS, state=State.RESOURCE)
+@case(OTHERS, state=None)
 def output_at_once():
     return wild("print('x' * 200_000_000)")
 
@@ -32,7 +32,7 @@ def output_in_the_function():
     return calling("for _ in range(200):\n    print('x' * 100_000)\nreturn 0.5")
 
 
-@case(OTHERS, state=State.RESOURCE)
+@case(OTHERS, state=None)
 def exception_of_50_megabytes():
     return wild("raise ValueError('x' * 50_000_000)")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from corpus import NUMBERS, OTHERS, Case, calling, collector, solved, wild
-
 from prefcourse.grading.result import State, Status
 
 CASES: list[Case] = []
@@ -69,7 +68,7 @@ def asks_the_kernel_to_end():
     return wild("get_ipython().ask_exit()")
 
 
-@case(OTHERS, state=State.CRASHED)
+@case(OTHERS, state=None)
 def ends_a_moment_later():
     return wild("import os, threading\nthreading.Timer(0.1, os._exit, [0]).start()")
 
@@ -105,7 +104,8 @@ def ignores_interrupts():
 
 @case(OTHERS, statuses={"2.1": Status.TIMEOUT}, **HANGS)
 def swallows_interrupts():
-    return calling("while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass")
+    stubborn = "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass"
+    return calling(stubborn)
 
 
 @case(OTHERS, statuses={"2.1": Status.TIMEOUT}, **HANGS)

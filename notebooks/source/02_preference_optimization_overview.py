@@ -105,11 +105,7 @@ for metrics in train.sft(lm, tokenizer, demonstrations, steps=600, learning_rate
     if len(losses) == 60:
         early = models.frozen_copy(lm)  # a look at it after a tenth of the training
 sft_model = models.frozen_copy(lm)
-claims(
-    {
-        "the loss fell below a fifth of where it began": losses[-1] < losses[0] / 5,
-    }
-)
+claims({"the loss fell below a fifth of where it began": losses[-1] < losses[0] / 5})
 
 # %% [markdown] measure-text
 # To measure a policy is to sample from it and let the world read. `measure` gives gold, length and the other
@@ -128,11 +124,7 @@ sft = measure(sft_model)
 questions_only = [row for row in demonstrations if not row["prompt"].startswith("count")]
 demonstrated = np.mean([world.gold(**row) for row in questions_only])
 best = np.mean([world.gold(prompt, world.best_answer(prompt)) for prompt in prompts])
-claims(
-    {
-        "SFT is below the average demonstration and far below the best": sft.gold.mean < demonstrated < best - 1,
-    }
-)
+claims({"SFT is below the average demonstration and far below the best": sft.gold.mean < demonstrated < best - 1})
 
 # %% [markdown] sft-after
 # SFT copies the crowd, filler and errors included, and even falls short of its average. Likelihood asks "would
@@ -312,11 +304,7 @@ flatterers = annotators.flattery_loving_population(SEED, bias=2)
 biased_pairs = labelled_by(flatterers)
 biased_model = reward_model_of(biased_pairs[:-300])
 biased_judged = evaluate.evaluate_reward_model(biased_model, tokenizer, biased_pairs[-300:])
-claims(
-    {
-        "the biased reward model is no less accurate": biased_judged.accuracy.rate > judged.accuracy.rate - 0.05,
-    }
-)
+claims({"the biased reward model is no less accurate": biased_judged.accuracy.rate > judged.accuracy.rate - 0.05})
 
 # %% biased-policy
 evaluate.standardise(biased_model, seen)
@@ -391,11 +379,7 @@ unready = measure(early)
 print(*(texts[0] for texts in unready.texts[:4]), sep="\n")
 
 # %% incoherence-claims
-claims(
-    {
-        "it is at least one point of gold below SFT": unready.gold.mean < sft.gold.mean - 1,
-    }
-)
+claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.gold.mean - 1})
 
 # %% [markdown] hacking-text
 # Preference training can only choose among what the model already says. From here nothing good would be chosen.
@@ -490,11 +474,7 @@ def fitted_to_ranking(gold):
 
 # %% reward-collapse-claims
 collapse = fitted_to_ranking(open_prompt), fitted_to_ranking(closed_prompt)
-claims(
-    {
-        "the two prompts get the same rewards": torch.allclose(*collapse, atol=1e-3),
-    }
-)
+claims({"the two prompts get the same rewards": torch.allclose(*collapse, atol=1e-3)})
 
 # %% [markdown] reward-collapse-after
 # They cannot: a ranking says who is before whom, never by how much, and both rankings are the same. A large
@@ -586,11 +566,7 @@ agreement_against_noise()
 # %% ceiling-here
 gaps = np.array([[world.gold(p, a) - world.gold(p, b), len(a.split()) - len(b.split())] for p, a, b in answers.texts])
 ours = agreement.reward_model_ceiling(people, annotators.pair_features(*gaps.T))
-claims(
-    {
-        "our reward model is not above its ceiling": judged.accuracy.low < ours.best,
-    }
-)
+claims({"our reward model is not above its ceiling": judged.accuracy.low < ours.best})
 
 # %% [markdown] annotator-text
 # ## Be the annotator

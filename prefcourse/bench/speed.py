@@ -24,7 +24,6 @@ import gc
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,15 +31,15 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from prefcourse import __version__, losses, models, rollout, train
+from prefcourse import losses, models, rollout, train
 from prefcourse.backbone import response_logprobs
-from prefcourse.bench import flops, trl_side
+from prefcourse.bench import flops, table, trl_side
+from prefcourse.bench.table import Row, Seconds
 from prefcourse.sequences import Sequences, encode
 from prefcourse.train.common import Optimiser
 from prefcourse.train.online import Prompter
@@ -48,23 +47,6 @@ from prefcourse.train.supervised import epochs_of
 from prefcourse.worlds.pocket import PocketWorld
 
 BATCH, NEW_TOKENS, STILL = 64, 32, 1e-9  # STILL: a learning rate that changes nothing
-Seconds = dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what was promised, what was measured, and every single measurement."""
-
-    name: str
-    target: float
-    measured: float
-    unit: str = "x"
-    at_least: bool = True
-    seconds: Seconds = field(default_factory=dict)
-
-    @property
-    def reached(self) -> bool:
-        return self.measured >= self.target if self.at_least else self.measured <= self.target
 
 
 # -- clocks ---------------------------------------------------------------------------------------------------
@@ -453,25 +435,12 @@ def measure(folder: str, *, quick: bool, full: bool, rounds: int) -> Iterator[Ro
         yield from run_rows()
 
 
-def line(row: Row) -> str:
-    target = f"{'>=' if row.at_least else '<='} {row.target:g} {row.unit}"
-    return f"{row.name:62} {target:>10} {row.measured:8.2f} {row.unit:2}  {'yes' if row.reached else 'NO'}"
-
-
 def print_growth(table: dict[str, dict[int, float]]) -> None:
     print("\nHow cost grows (CPU seconds; in brackets, times the one before)")
     for what, seconds in table.items():
         costs = list(seconds.values())
         factors = ["", *(f" ({after / before:.1f})" for before, after in itertools.pairwise(costs))]
         print(f"{what:26}" + "   ".join(f"{n}: {s:.3f}{f}" for (n, s), f in zip(seconds.items(), factors, strict=True)))
-
-
-def environment() -> dict[str, str | int]:
-    return {
-        "prefcourse": __version__, "torch": torch.__version__, "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}", "threads": torch.get_num_threads(),
-        "cores": os.cpu_count() or 0,
-    }  # fmt: skip
 
 
 def _silence() -> None:
@@ -493,15 +462,13 @@ def main(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON. Returns 0: a missed target is a result, not an error."""
     _silence()
     torch.set_num_threads(1)
-    rounds, rows = args.rounds or (1 if args.quick else 5), []
-    print(f"{'':62} {'target':>10} {'measured':>8}     reached")
+    rounds = args.rounds or (1 if args.quick else 5)
     with tempfile.TemporaryDirectory() as folder:
-        for row in measure(folder, quick=args.quick, full=args.full, rounds=rounds):
-            print(line(row), flush=True)
-            rows.append(asdict(row) | {"reached": row.reached})
-    table = growth(Lab("xs", 1, ""), rounds, points=2 if args.quick else 3)
-    print_growth(table)
-    report = {"environment": environment(), "rows": rows, "growth": table}
+        rows = table.tell(measure(folder, quick=args.quick, full=args.full, rounds=rounds))
+    grown = growth(Lab("xs", 1, ""), rounds, points=2 if args.quick else 3)
+    print_growth(grown)
+    versions = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    report = {"environment": table.environment() | versions, "rows": rows, "growth": grown}
     args.out.write_text(json.dumps(report, indent=1))
     print(f"\nEvery measurement: {args.out}")
     return 0

@@ -3,19 +3,19 @@
 # %% [markdown] title
 # # 4 · DPO Implementation
 #
-# **Key insight.** The DPO loss is five lines, and it is hard to get them wrong. Before them stand the
-# log-probabilities of whole answers, with their shift, their mask and their sum, and those are easy to get
-# wrong. Then nothing crashes. The loss falls, often faster than it should, and the policy learns something
-# else.
+# **Key insight.** The DPO loss is five lines, and one look shows whether they are right. Before them stand the
+# log-probabilities of whole responses, with their shift, their mask and their sum, and those are easy to get
+# wrong. Then nothing crashes. The loss falls, sometimes faster than it should, and the policy learns something
+# else, or nothing.
 #
 # **After this chapter you can**
-# - turn a pair of texts into tokens, and logits into the log-probability of an answer;
+# - turn a pair of texts into tokens, and logits into the log-probability of a response;
 # - write the loss and the training loop of DPO, and say what the first line of its log must be;
-# - read from a log that both answers become rarer, and explain why;
+# - read from a log that both responses become rarer, and explain why;
 # - see which words a trained policy blames, and which it praises;
 # - find a silent mistake with two tests that fit on a postcard.
 #
-# **Time.** 55 minutes to read; all cells together compute for about a minute on one CPU core, half of it only
+# **Time.** 55 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
 # the first time.
 #
 # **Before.** Chapter 3 (implicit reward, margin, the DPO loss). You know what logits are, and have seen a
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from prefcourse import annotators, evaluate, losses, models, plots, rollout, train
+from prefcourse import annotators, evaluate, models, plots, rollout, train
 from prefcourse.claims import claims
 from prefcourse.lab import lab
 from prefcourse.logprobs import sequence_logprobs, token_logprobs
@@ -123,13 +123,14 @@ for token, logprob in zip(words[1][6:11], by_token, strict=True):
 print(f"   sum  log p {by_token.sum():6.2f}   p {by_token.sum().exp():.2f}")
 
 # %% [markdown] forget-text
-# One decision and its consequences: "look" is one of several ways to begin, and once it is said, the rest is
-# certain.
+# One decision and its consequences: "look" is one of several ways to begin, and once it is said, "it up ."
+# follows by itself. Then a second decision: to stop here, or to say more.
 #
 # **Now forget the shift: look every token up in its own column. Will the sum be higher or lower?** A hint: the
 # logits of a column were computed from its own token.
 
 # %% forget
+# NBVAL_IGNORE_OUTPUT
 own_column = logits.log_softmax(-1)[6:].gather(-1, pair.input_ids[1, row][6:, None]).sum()
 print(f"shifted {by_token.sum():.0f}, not shifted {own_column:.0f}")
 claims({"without the shift the answer seems at least e^20 times less likely": own_column < by_token.sum() - 20})
@@ -156,9 +157,9 @@ def sums_of(model, rows, sums=sequence_logprobs):
 
 
 # %% [markdown] padding-text
-# A batch must not change what a row says. **Whatever stands in a row besides its own tokens, on the left or on
-# the right: the sum has to be the same.** We compute that of "look it up ." alone, beside a longer answer (so
-# that it is padded on the right), and with three columns of padding on the left:
+# A batch must not change what a row says. **Where could padding creep in: in the model, in the shift, in the
+# mask, in the sum?** We compute the sum of "look it up ." beside a longer response, so that it is padded on the
+# right, and with three columns of padding on the left. Both must be what it was alone.
 
 # %% padding
 names = ("input_ids", "attention_mask", "response_mask")  # the padding token has number 0, and 0 is False
@@ -199,7 +200,7 @@ logprobs = ref_logprobs.clone().requires_grad_()
 for beta in (0.1, 5.0):
     loss, _ = loss_of_pairs(logprobs, ref_logprobs, beta)
     (gradient,) = torch.autograd.grad(loss, logprobs)
-    print(f"beta {beta}: loss {loss:.4f}, gradient {gradient.tolist()}")
+    print(f"beta {beta}: loss {loss:.4f}, gradient", [f"{slope:+.3f}" for slope in gradient])
 
 # %% [markdown] loss-after
 # $\log 2 = 0.6931$, at every $\beta$: all margins are 0. And $\beta/2$ for every response, divided by the two
@@ -308,9 +309,10 @@ claims(
 # moves to answers of which it used to say few. Here those are better answers, for what the rejected ones have
 # in common ("look it up .") is bad for every question.
 #
-# It need not go well. A loss of differences does not care where the probability goes. When Llama-3-8B-Instruct
-# was trained to refuse unsafe prompts, with two refusals to each, its rate of refusals fell: {{published:dpo-displaced-refusals}}.
-# So draw **both** curves, always. A falling chosen curve is no alarm by itself; it says: look at samples.
+# It need not go well. A loss of differences does not care where the probability goes. When
+# Llama-3-8B-Instruct was trained to refuse unsafe prompts, its rate of refusals *fell*,
+# {{published:dpo-displaced-refusals}}. So draw **both** curves, always. A falling chosen curve is no alarm by
+# itself; it says: look at samples.
 #
 # The usual log shows $\beta$ times these two curves as `rewards/chosen` and `rewards/rejected`.
 
@@ -359,20 +361,21 @@ plots.show(
 )
 
 # %% heat-claims
+# NBVAL_IGNORE_OUTPUT
 both = concatenate(*encode_pairs(tokenizer, held_out))
 with torch.no_grad():
     logits_now, logits_before = logits_of(policy, both), logits_of(reference, both)
 now, before = (token_logprobs(x, both.input_ids, both.response_mask) for x in (logits_now, logits_before))
-moved, probability = (now - before)[both.response_mask].abs(), before[both.response_mask].exp()
-open_choice, settled = probability < 0.5, probability > 0.99
-print(f"tokens with p < 0.5 under the reference: {open_choice.float().mean():.0%} of all tokens")
-print(f"their share of the movement: {moved[open_choice].sum() / moved.sum():.0%}")
+moved, p = (now - before)[both.response_mask].abs(), before[both.response_mask].exp()
+kinds = (p < 0.5, p > 0.99)  # open, nearly certain
+tokens, movement = [kind.float().mean() for kind in kinds], [moved[kind].sum() / moved.sum() for kind in kinds]
+for kind, share, carried in zip(("p < 0.5 ", "p > 0.99"), tokens, movement, strict=True):
+    print(f"{kind} under the reference: {share:.0%} of the tokens, {carried:.0%} of the movement")
 claims(
     {
-        "fewer than a third of the tokens carry more than 80 % of the movement": open_choice.float().mean() < 1 / 3
-        and moved[open_choice].sum() > 0.8 * moved.sum(),
-        "more than half of the tokens were certain, and carry less than 10 %": settled.float().mean() > 0.5
-        and moved[settled].sum() < 0.1 * moved.sum(),
+        "fewer than a third of the tokens carry more than 80 % of the movement": tokens[0] < 1 / 3
+        and movement[0] > 0.8,
+        "more than half were nearly certain, and carry less than 10 %": tokens[1] > 1 / 2 and movement[1] < 0.1,
     }
 )
 
@@ -414,6 +417,7 @@ claims(
 
 
 # %% prompt
+# NBVAL_IGNORE_OUTPUT
 def margins_of(mask):
     now, before = (sequence_logprobs(x, both.input_ids, mask) for x in (logits_now, logits_before))
     (dpo_chosen, dpo_rejected), (chosen, rejected) = (now - before).chunk(2), (now / mask.sum(1)).chunk(2)
@@ -483,7 +487,7 @@ plots.show(
 )
 
 # %% [markdown] reveal-text
-# Now what no real log contains:
+# Accuracies close together, losses far apart. Now what no real log contains:
 
 # %% reveal
 # NBVAL_IGNORE_OUTPUT
@@ -496,31 +500,33 @@ for letter, name in letters.items():
 
 # %% reveal-claims
 won = {name: (gold[name] - sft.gold.mean) / (gold["right"] - sft.gold.mean) for name in gold}
+accuracy = [np.mean([m["accuracy"] for m in log[-14:]]) for log in logs.values()]
+mean, twice = "mean, not sum", "mask shifted twice"
 claims(
     {
-        "no shift: the lowest loss of all, and nothing won": min(end, key=end.get) == "no shift"
-        and won["no shift"] < 0.2,
-        "mask shifted twice: a loss within 0.04 of the right one's": abs(end["mask shifted twice"] - end["right"])
-        < 0.04,
-        "and less than two thirds of what the right one won": won["mask shifted twice"] < 2 / 3,
-        "mean, not sum: a loss at least 0.05 above the right one's": end["mean, not sum"] > end["right"] + 0.05,
-        "and yet at least twice as far from the reference": kl["mean, not sum"] > 2 * kl["right"],
-        "and at least 0.4 less gold": gold["mean, not sum"] < gold["right"] - 0.4,
+        "all accuracies are within 0.12 of each other": max(accuracy) - min(accuracy) < 0.12,
+        "no shift: the lowest loss of all": min(end, key=end.get) == "no shift",
+        "and nothing won": won["no shift"] < 0.2,
+        "mask shifted twice: a loss within 0.04 of the right one's": abs(end[twice] - end["right"]) < 0.04,
+        "and less than two thirds of what the right one won": won[twice] < 2 / 3,
+        "mean, not sum: a loss at least 0.05 above the right one's": end[mean] > end["right"] + 0.05,
+        "and yet at least twice as far from the reference": kl[mean] > 2 * kl["right"],
+        "and at least 0.4 less gold": gold[mean] < gold["right"] - 0.4,
     }
 )
 
 # %% [markdown] mistakes-after
-# **Takeaway: the log of a wrong run can look better, the same, or timid.** B is right.
+# **Takeaway: the log of a wrong run can look better than the right one, the same, or timid.** B is right.
 #
-# - **C, no shift**, has the best log and learnt nothing. In its own column a policy says how likely a word is
-#   to be *repeated*. Nobody repeats words, so these numbers are free. The policy moves them until the pairs are
-#   told apart, and no sample is ever drawn from them.
+# - **C, no shift**, has by far the lowest loss and learnt nothing. In its own column a policy says how likely a
+#   word is to be *repeated*. Nobody repeats words, so these numbers are free. The policy moves them until the
+#   pairs are told apart, and its samples hardly notice.
 # - **D, the mask shifted twice** (somebody shifts it and calls a function that shifts it again), leaves out the
 #   first word of every response. The heat map shows why that hurts: "look it up ." is decided there. The log
 #   looks like the right one.
 # - **A, the mean instead of the sum**, divides every margin by the length. The pull to the reference is in the
-#   margin, so it is divided, too: as if $\beta$ were a tenth or less. The log says that hardly anything was
-#   learnt, while the policy has run away. Whoever trusts the log will raise the learning rate.
+#   margin, so it is divided, too: as if $\beta$ were a tenth. The loss says that hardly anything was learnt,
+#   while the policy has run away. Whoever trusts it will raise the learning rate.
 #
 # The two others: if **padding counts**, part of the margin is made on words that nobody will ever say, as in C.
 # Without **`<eos>`** the log is as it should be, gold too, and answers are longer by a word or two.
@@ -661,10 +667,10 @@ token_credit(run, frames, step=list(visited), pair=list(by_prompt))
 # which learning rate, how many epochs.
 # %% [exercises]
 # %% [markdown] title
-# # 4 · Exercises: log-probabilities, the loss, and a prompt that cancels
+# # 4 · Exercises: the sums, the loss, the prompt
 #
-# Three functions, about an hour. Write each body, run the cell, then run its check. When the first two hold,
-# they train TinyLM, in a cell after 4.2.
+# Three functions, about an hour. Write each body, run the cell, then run its check. When the first two are
+# right, they train TinyLM, in a cell after 4.2.
 #
 # All numbers come as tensors in double precision. A check prints them as lists; to try such a case yourself,
 # wrap each list in `torch.tensor(...)`. Letters in the signatures are sizes: B rows, T columns (tokens), V words

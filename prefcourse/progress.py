@@ -16,8 +16,11 @@ def silent() -> bool:
     asked = (os.environ.get(name, "").lower() for name in ("CI", "PREFCOURSE_QUIET", "PYTEST_CURRENT_TEST"))
     if any(value not in ("", "0", "false") for value in asked):
         return True
-    live_notebook = "JPY_SESSION_NAME" in os.environ  # set by Jupyter's server, not by nbval or nbconvert
-    return not (sys.stderr.isatty() or live_notebook)
+    return not (sys.stderr.isatty() or in_live_notebook())
+
+
+def in_live_notebook() -> bool:
+    return "JPY_SESSION_NAME" in os.environ  # set by Jupyter's server, not by nbval or nbconvert
 
 
 def progress(steps: Iterable[Item], label: str = "", total: int | None = None) -> Iterator[Item]:
@@ -30,7 +33,9 @@ def progress(steps: Iterable[Item], label: str = "", total: int | None = None) -
         return
     from tqdm import tqdm
 
-    with tqdm(steps, desc=label, total=total, leave=False, dynamic_ncols=True, mininterval=0.2) as bar:
+    # what it leaves behind in a notebook is an empty block, and one of stderr is red
+    file = sys.stdout if in_live_notebook() else sys.stderr
+    with tqdm(steps, desc=label, total=total, leave=False, dynamic_ncols=True, mininterval=0.2, file=file) as bar:
         for item in bar:
             if isinstance(item, dict):
                 shown = {name: f"{item[name]:.2f}" for name in SHOWN if name in item}

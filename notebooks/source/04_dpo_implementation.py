@@ -45,8 +45,8 @@ SEED = 0
 
 # %% [markdown] lab-text
 # As in chapter 2, an SFT model answered every question of PocketWorld twice, and one of twenty people said
-# which answer is better. `lab` trains that SFT model once and keeps it; it is our **reference**. The last
-# hundred pairs are held out.
+# which answer is better. `lab` trains that SFT model once, which takes up to half a minute, and keeps it; it is
+# our **reference**. The last hundred pairs are held out.
 
 # %% lab
 here = lab(SEED)
@@ -227,7 +227,8 @@ def dpo(policy, pairs, *, sums=sequence_logprobs, beta=0.1, epochs=4, learning_r
         with torch.no_grad():
             ref_logprobs = sums_of(reference, both, sums)
         loss, margins = loss_of_pairs(sums_of(policy, both, sums), ref_logprobs, beta)
-        yield optimiser.step(loss) | {"margin": margins.mean().item(), "accuracy": (margins > 0).float().mean().item()}
+        accuracy = (margins > 0).float().mean().item()
+        yield optimiser.step(loss) | {"margin": margins.mean().item(), "accuracy": accuracy}
 
 
 # %% [markdown] same-text
@@ -412,8 +413,8 @@ claims(
 # $$\beta\left[\frac{P + C}{p + c} - \frac{P + R}{p + r}\right] \neq
 # \beta\left[\frac{C}{c} - \frac{R}{r}\right]$$
 #
-# $P$ stays where the lengths differ. Where they do not, it cancels, and the margin still shrinks, by
-# $c/(p + c)$. **By how much do SimPO's margins change on our held-out pairs? Does any pair change its order?**
+# $P$ stays where the lengths differ. Where they do not, it cancels, and the margin still shrinks, to $c/(p + c)$
+# of its size. **By how much do SimPO's margins change on our held-out pairs? Does any pair change its order?**
 
 
 # %% prompt
@@ -436,7 +437,7 @@ for name in masked:
 claims(
     {
         "DPO: no margin changes": change["DPO"].max() < 1e-3,
-        "SimPO: the change is on average larger than the margin": change["SimPO"].mean() > masked["SimPO"].abs().mean(),
+        "SimPO: the mean change is larger than the mean margin": change["SimPO"].mean() > masked["SimPO"].abs().mean(),
         "SimPO: more than a twentieth of the pairs change their order": turned > 1 / 20,
     }
 )
@@ -777,8 +778,8 @@ def dpo_loss(
 
 # %% [markdown] use-4-2-text
 # **Your own DPO.** The chapter's loop, with your two functions in the middle. When both are solved, the cell
-# after it trains TinyLM on 900 pairs, which takes a few seconds, and draws while it trains. **What do you
-# expect of the two curves?**
+# after it trains TinyLM on some 900 pairs, which takes a few seconds, and draws while it trains. **What do you
+# expect of the two curves?** (They are noisy, for every step sees other pairs.)
 
 
 # %% your-dpo
@@ -796,8 +797,9 @@ def your_dpo(policy, reference, tokenizer, pairs, *, beta=0.1, epochs=4, learnin
             ref_logprobs = sums_of(reference, both)
         logprobs = sums_of(policy, both)
         loss = dpo_loss(*logprobs.chunk(2), *ref_logprobs.chunk(2), beta=beta)
-        moved = [half.mean().item() for half in (logprobs - ref_logprobs).detach().chunk(2)]
-        yield optimiser.step(loss[0] if isinstance(loss, tuple) else loss) | {"chosen": moved[0], "rejected": moved[1]}
+        chosen_moved, rejected_moved = (half.mean().item() for half in (logprobs - ref_logprobs).detach().chunk(2))
+        step = optimiser.step(loss[0] if isinstance(loss, tuple) else loss)
+        yield step | {"chosen": chosen_moved, "rejected": rejected_moved}
 
 
 # %% use-4-2

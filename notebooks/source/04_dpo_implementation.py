@@ -44,9 +44,9 @@ plt.rcParams.update(plots.STYLE)
 SEED = 0
 
 # %% [markdown] lab-text
-# As in chapter 2, an SFT model answered every question of PocketWorld twice, and one of twenty people said
-# which answer is better. `lab` trains that SFT model once, which takes up to half a minute, and keeps it; it is
-# our **reference**. The last hundred pairs are held out.
+# As in chapter 2, an SFT model answered every question of PocketWorld twice, eight times over, and each time one
+# of twenty people said which answer is better. `lab` trains that SFT model once, which takes up to half a
+# minute, and keeps it; it is our **reference**. The last hundred pairs are held out.
 
 # %% lab
 here = lab(SEED)
@@ -208,7 +208,7 @@ for beta in (0.1, 5.0):
 # **A healthy DPO log begins with 0.6931.** If yours does not, policy and reference were not computed alike. If
 # it does, that proves less than one would like.
 #
-# Why `logsigmoid`, and not the logarithm of a sigmoid? Because $\sigma(-120) = e^{-120}$ is 0 in single
+# Why `logsigmoid`, and not the logarithm of a sigmoid? Because $\sigma(-120) \approx e^{-120}$ is 0 in single
 # precision, and its logarithm minus infinity. The loss of such a pair is a harmless 120.
 #
 # ## The training loop
@@ -449,9 +449,9 @@ claims(
 #
 # ## Fifty ways to get it wrong
 #
-# Here are five, each a small change to the right line. Such things happen to careful people. MaxText once read
-# log-probabilities off the token's own column (its report 2103 on GitHub). And where the padding token is also
-# the end token, as in many recipes, whoever masks the padding masks the end (TRL, pull request 3091).
+# Here are five, each a small change to the right line. Such things happen to careful people. A user of MaxText
+# found prompts scored off the token's own column (AI-Hypercomputer/maxtext, 2103). And where the padding token
+# is also the end token, as in many recipes, whoever masks the padding masks the end (huggingface/trl, 3091).
 
 # %% mistakes
 EOS = tokenizer.eos_token_id
@@ -488,7 +488,7 @@ plots.show(
 )
 
 # %% [markdown] reveal-text
-# Accuracies close together, losses far apart. Now what no real log contains:
+# By their accuracies they are much alike; by its loss C is far ahead. Now what no real log contains:
 
 # %% reveal
 # NBVAL_IGNORE_OUTPUT
@@ -575,8 +575,9 @@ for name, results in passed.items():
 # The package's functions are held to TRL's, by tests (`tests/test_trl_parity.py`). TRL's own DPO trainer
 # collates a batch; policy and reference are two different random models, so that nothing is 0 by accident. On
 # that batch the loss, every metric of the same name and **the gradient of every weight** agree within $10^{-5}$,
-# at $\beta$ 0.1 and 1. Gradients say more than losses: they also show that both cut the same tensors off. What
-# such a test cannot show is that both are right; the sampler's can.
+# at $\beta$ 0.1 and 1 (large gradients within a ten-thousandth of their size). Gradients say more than losses:
+# they also show that both cut the same tensors off. What such a test cannot show is that both are right; the
+# sampler's can.
 
 # %% [markdown] play-text
 # ## Play

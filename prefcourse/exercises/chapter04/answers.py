@@ -231,8 +231,8 @@ _SEQUENCE_LOGPROBS = Answers(
         "the prediction of the first response token? Which column's logits are never used?",
         "Four steps: log_softmax of logits[:, :-1] gives (B, T - 1, V); gather it at input_ids[:, 1:], which must be "
         "(B, T - 1, 1) for that; put 0 where response_mask[:, 1:] is false; sum over the last axis.",
-        "In the chapter's part 'The off-by-one' logprobs_of does it for one row, by slicing at the prompt's length, and "
-        "the picture above it shows the shift. prefcourse.logprobs.sequence_logprobs is the reference.",
+        "In the chapter's part 'The off-by-one' logprobs_of does it for one row, by slicing at the prompt's length; the "
+        "picture above it shows the shift. prefcourse.logprobs.sequence_logprobs is the reference.",
     ),
 )
 
@@ -391,8 +391,8 @@ _DPO_LOSS = Answers(
         "Which of the four tensors are constants?",
         "reward = beta * (log policy - log ref); margin = reward of chosen - reward of rejected; loss = the mean of "
         "-log sigmoid(margin). torch.nn.functional.logsigmoid is the stable way; .detach() cuts a tensor off.",
-        "In the chapter's part 'From sums to a loss' loss_of_pairs has the five lines, for rows that hold all chosen and "
-        "then all rejected responses. prefcourse.losses.dpo_loss is the reference.",
+        "In the chapter's part 'From sums to a loss' loss_of_pairs has the five lines, for rows that hold all chosen "
+        "responses and then all rejected ones. prefcourse.losses.dpo_loss is the reference.",
     ),
 )
 

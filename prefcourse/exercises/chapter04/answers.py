@@ -231,8 +231,8 @@ _SEQUENCE_LOGPROBS = Answers(
         "the prediction of the first response token? Which column's logits are never used?",
         "Four steps: log_softmax of logits[:, :-1] gives (B, T - 1, V); gather it at input_ids[:, 1:], which must be "
         "(B, T - 1, 1) for that; put 0 where response_mask[:, 1:] is false; sum over the last axis.",
-        "In the chapter's part 'The off-by-one' logprobs_of does it for one row, by slicing at the prompt's length; the "
-        "picture above it shows the shift. prefcourse.logprobs.sequence_logprobs is the reference.",
+        "In the chapter's part 'The off-by-one' logprobs_of does it for one row, by slicing at the prompt's length; "
+        "the picture above it shows the shift. prefcourse.logprobs.sequence_logprobs is the reference.",
     ),
 )
 

@@ -466,6 +466,10 @@ def _swapped(*tables, beta):
     return _changes(*tables, beta=beta)[::-1]
 
 
+def _verdicts(*tables, beta):
+    return tuple(bool(change.abs() < 1e-6) for change in _changes(*tables, beta=beta))
+
+
 def _margins_not_masked(policy, ref, prompt, response, *, beta):
     both = prompt | response
     return _dpo_margin(policy, ref, both, beta), _simpo_margin(policy, ref, both, beta)
@@ -550,6 +554,11 @@ _PROMPT_MASKING_CANCELS = Answers(
             "beta-ignored",
             "you ignore beta. Both margins are beta times a difference.",
             lambda *tables, beta: _changes(*tables, beta=1.0),
+        ),
+        Mutant(
+            "verdicts",
+            "you return verdicts, True and False. Asked for are two numbers: by how much each margin changes.",
+            _verdicts,
         ),
         Mutant(
             "no-change",

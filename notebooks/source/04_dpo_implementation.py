@@ -86,7 +86,9 @@ row = slice(0, 11)  # without padding
 plots.shift_diagram(ax, words[1][row], pair.response_mask[1, row].tolist())
 plots.show(
     figure,
-    alt="The row 'what is sql used for ? look it up . <eos>' twice; arrows lead from each column to the next. Green, and counted: the five arrows that end in 'look it up . <eos>'. The first begins in the prompt's last token.",
+    alt="The row 'what is sql used for ? look it up . <eos>' twice; arrows lead from each column to the next."
+    " Green, and counted: the five arrows that end in 'look it up . <eos>'. The first begins in the "
+    "prompt's last token.",
 )
 
 # %% [markdown] shift-after
@@ -278,7 +280,8 @@ plots.chosen_and_rejected(axes[1], list(looks), chosen_moved, rejected_moved)
 axes[1].set_title("Both responses become rarer (held-out pairs)")
 plots.show(
     figure,
-    alt="Left: the loss falls from 0.69 to about 0.55, noisily. Right: the mean log-probability of rejected responses falls by about 5 nats, that of chosen ones by about 2.",
+    alt="Left: the loss falls from 0.69 to about 0.55, noisily. Right: the mean log-probability of rejected "
+    "responses falls by about 5 nats, that of chosen ones by about 2.",
 )
 
 # %% [markdown] run-measure-text
@@ -358,7 +361,9 @@ for ax, row in zip(axes, shown, strict=True):
     ax.set_title(row["prompt"])
 plots.show(
     figure,
-    alt="Two pairs, token by token. Most tokens are white; single ones are deep red or blue: the word that begins a sentence, the kind, some uses. In the second pair the first tokens have the same colours in both rows.",
+    alt="Two pairs, token by token. Most tokens are white; single ones are deep red or blue: the word that "
+    "begins a sentence, the kind, some uses. In the second pair the first tokens have the same colours in"
+    " both rows.",
 )
 
 # %% heat-claims
@@ -484,7 +489,8 @@ for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
     plots.curves(ax, lines, ylabel=f"{metric}, mean of 14 steps")
 plots.show(
     figure,
-    alt="Loss and training accuracy of four runs, named A to D. All losses fall: C's furthest, B's and D's alike, A's least. All accuracies rise to between 0.7 and 0.8.",
+    alt="Loss and training accuracy of four runs, named A to D. All losses fall: C's furthest, B's and D's "
+    "alike, A's least. All accuracies rise to between 0.7 and 0.8.",
 )
 
 # %% [markdown] reveal-text

@@ -50,7 +50,7 @@ ABOUT = {
     "build": "for authors: notebooks, exercises and solutions from their scripts",
     "book": "for authors: the course as web pages, to read without running",
     "new": "for authors: lay the files of a new exercise",
-    "bench": "for authors: measure speed (against TRL), or what the course claims",
+    "bench": "for authors: measure speed (against TRL), what the course claims, what grading costs",
 }
 
 ELSEWHERE = {  # modules with add_arguments(parser) and main(args)
@@ -65,6 +65,7 @@ ELSEWHERE = {  # modules with add_arguments(parser) and main(args)
     "new": "prefcourse.build.new",
     "bench speed": "prefcourse.bench.speed",
     "bench science": "prefcourse.bench.science",
+    "bench grading": "prefcourse.bench.grading",
 }
 
 
@@ -138,8 +139,8 @@ def build(argv: Sequence[str]) -> tuple[ArgumentParser, Callable | None]:
     parts["run"].description, parts["run"].epilog, parts["run"].formatter_class = RUN, EXAMPLES, TEXT
     add_run(parts["run"])
     parts["cache"].add_argument("action", choices=("show", "clear"), nargs="?", default="show")
-    which = parts["bench"].add_subparsers(dest="which", metavar="speed|science", required=True)
-    parts |= {f"bench {name}": which.add_parser(name) for name in ("speed", "science")}
+    which = parts["bench"].add_subparsers(dest="which", metavar="speed|science|grading", required=True)
+    parts |= {f"bench {name}": which.add_parser(name) for name in ("speed", "science", "grading")}
     command = " ".join(argv[: 2 if argv[:1] == ["bench"] else 1])
     if command not in ELSEWHERE:
         return parser, {"run": run, "cache": cache}.get(command)

@@ -42,7 +42,31 @@ def test_no_command_shows_what_there_is(capsys):
     assert code == 2 and all(name in out for name in cli.ABOUT)
 
 
-@pytest.mark.parametrize("line", ["", "run", "agreement", "cache", "bench", "bench science", "bench speed"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "run",
+        "agreement",
+        "cache",
+        "bench",
+        "bench science",
+        "bench speed",
+        "bench grading",
+        "check",
+        "hint",
+        "status",
+        "next",
+        "reset",
+        "start",
+        "doctor",
+        "grade",
+        "merge",
+        "build",
+        "book",
+        "new",
+    ],
+)
 def test_every_command_has_help(line, capsys):
     code, out, err = called(capsys, f"{line} --help")
     assert code == 0 and out.startswith(f"usage: prefcourse {line}".rstrip()) and err == ""

@@ -77,6 +77,7 @@ def test_no_traces_of_a_machine():
     traces = {
         f"{file.relative_to(ROOT)}: {match.group()}"
         for file in tracked_text_files()
+        if "corpus" not in str(file.relative_to(ROOT))  # hostile submissions name places on purpose
         for match in TRACES.finditer(file.read_text(errors="replace"))
     }
     assert traces == set()

@@ -38,7 +38,7 @@ def visit(room, chromium) -> Iterator[Callable]:
     contexts, wrong = [], []
 
     def open_(notebook: str, **options):
-        context = chromium.new_context(viewport={"width": 1100, "height": 1500}, **options)
+        context = chromium.new_context(**{"viewport": {"width": 1100, "height": 1500}} | options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(90_000)

@@ -49,6 +49,10 @@ def _majority_share(labels_by_item, drop_ties=False):
     return _ratio(sum(max(Counter(labels).values()) for labels in kept), sum(map(len, kept)))
 
 
+def _without_items_with_ties(labels_by_item, drop_ties=False):
+    return _rate([labels for labels in labels_by_item if not (drop_ties and "tie" in labels)])
+
+
 def _rate_with_matrices(labels_by_item, drop_ties=False):
     agreeing = pairs = 0
     for labels in labels_by_item:
@@ -119,6 +123,11 @@ _AGREEMENT_RATE = Answers(
             lambda labels_by_item, drop_ties=False: _rate(labels_by_item, True),
         ),
         Mutant(
+            "item-dropped",
+            "with drop_ties=True you drop a whole item as soon as one label is a tie. Drop the label; the others stay.",
+            _without_items_with_ties,
+        ),
+        Mutant(
             "ties-agree",
             "you let a tie agree with everything. A tie agrees with a tie, and with nothing else.",
             partial(_rate, same=lambda a, b: a == b or "tie" in (a, b)),
@@ -126,12 +135,12 @@ _AGREEMENT_RATE = Answers(
     ),
     alternatives=(_rate, _rate_with_matrices, _rate_with_loops),
     hints=(
-        "Take [['first', 'first'], ['first', 'second', 'first']]. The first item has 1 pair, the second has 3; equal "
-        "are 1 and 1. So 2 of 4: 0.5. The mean of the items' rates, (1 + 1/3) / 2, is another number.",
+        "Write down all pairs of the question's example, item by item. If every PAIR weighs the same, do its two items "
+        "weigh the same? And what does an item with a single label add?",
         "Put the verdicts (equal or not) of all pairs of all items in ONE list; itertools.combinations(labels, 2) "
         "gives the pairs of an item. Then sum(verdicts) / len(verdicts), and before it the case of an empty list.",
         "Read traps 3 and 4 in the chapter's part on agreement: the tie rule, and the average over pairs against "
-        "that over items. prefcourse.agreement.percent_agreement can do both.",
+        "that over items. Afterwards, compare with prefcourse.agreement.percent_agreement, which can do both.",
     ),
 )
 
@@ -203,11 +212,12 @@ _UNANIMITY = Answers(
     ),
     alternatives=(_unanimity, _unanimity_as_list, _unanimity_as_array),
     hints=(
-        "An item is unanimous if len(set(labels)) == 1. But think of a list with a single label.",
-        "Both shares divide by the number of items that were judged, so they add up to 1. Returned is a tuple: "
-        "return unanimous, mixed.",
+        "How do you see that all labels of an item are the same? Try your test on an item with a single label: should "
+        "that item count?",
+        "Keep the items with len(labels) >= 2. Unanimous are those with len(set(labels)) == 1. Both shares divide by "
+        "the number of items kept, so they add up to 1: return unanimous, mixed.",
         "The chapter's part on agreement shows why unanimity falls with the number of labels on an item while "
-        "agreement does not. prefcourse.agreement.unanimity is the package's own.",
+        "agreement does not. Afterwards, compare with prefcourse.agreement.unanimity.",
     ),
 )
 
@@ -329,8 +339,8 @@ _COHEN_KAPPA = Answers(
         "asks how far they get beyond that, as a part of how far one could get.",
         "(agreement - chance) / (1 - chance), where chance is the sum over the labels of (share of it among a's "
         "labels) x (its share among b's). collections.Counter gives the shares. What if chance is 1?",
-        "Trap 5 in the chapter's part on agreement computes kappa for the 95/5 raters. "
-        "prefcourse.agreement.cohen_kappa is the reference.",
+        "Trap 5 in the chapter's part on agreement computes kappa for the 95/5 raters. Afterwards, compare with "
+        "prefcourse.agreement.cohen_kappa.",
     ),
 )
 
@@ -380,6 +390,10 @@ def _chance_uniform(labels_by_item):
     return _ratio(1, len(kinds))
 
 
+def _unanimous_share(labels_by_item):
+    return _unanimity(labels_by_item)[0]
+
+
 def _rate_with_itself(labels_by_item):
     return _rate(labels_by_item, pairs=lambda labels: product(labels, labels))
 
@@ -422,6 +436,11 @@ _FLEISS_KAPPA = Answers(
             partial(_fleiss, rate=_rate_with_itself),
         ),
         Mutant(
+            "unanimous",
+            "you take the share of unanimous items as the agreement. Count equal PAIRS: 2 alike of 3 are 1 pair of 3.",
+            partial(_fleiss, rate=_unanimous_share),
+        ),
+        Mutant(
             "not-divided",
             "you stop at agreement - chance. Divide by 1 - chance, so that perfect agreement gives 1.",
             partial(_fleiss, divide=False),
@@ -459,8 +478,8 @@ _FLEISS_KAPPA = Answers(
         "there are only the labels on each item.",
         "Agreement: the share of equal pairs of labels on one item, as in 2.1. Chance: the sum over the labels of "
         "(share among ALL labels of all items) squared. Look at the numbers of labels first.",
-        "See trap 5 in the chapter's part on agreement, and the docstring of prefcourse.agreement.fleiss_kappa, the "
-        "reference. For two labels per item it is Scott's pi, not Cohen's kappa.",
+        "See trap 5 in the chapter's part on agreement. For two labels per item it is Scott's pi, not Cohen's kappa. "
+        "Afterwards, compare with prefcourse.agreement.fleiss_kappa.",
     ),
 )
 
@@ -592,8 +611,8 @@ _REWARD_MODEL_CEILING = Answers(
         "mean over the people of the probability of 'first'.",
         "Call that mean p. A model that says 'first' is right with probability p, one that says 'second' with 1 - p. "
         "gold says what is better, best says what is likelier; average each over the pairs.",
-        "The chapter's figure of agreement against temperature draws this ceiling in green; "
-        "prefcourse.agreement.reward_model_ceiling computes it from simulated people.",
+        "The chapter's figure of agreement against temperature draws this ceiling in green. Afterwards, compare with "
+        "prefcourse.agreement.reward_model_ceiling, which computes it from simulated people.",
     ),
 )
 

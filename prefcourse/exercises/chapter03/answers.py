@@ -194,8 +194,8 @@ _OPTIMAL_POLICY = Answers(
         "infinite to a computer. Its logarithm, 2000, is not. What does the product become if you take logs first?",
         "log pi = log pi_ref + r / beta - log Z, where log Z is the logsumexp of the first two over the answers of a "
         "prompt, so that every row adds up to 1. torch.logsumexp(..., dim=-1, keepdim=True), or log_softmax(-1).",
-        "In the chapter, `step-3` computes Z and the optimum in the plain way, and `overflow` shows where that breaks. "
-        "Before it comes the test of beta: `if not beta > 0: raise ValueError(...)`.",
+        "In the chapter's part 'The best policy, in five steps', step 3 computes Z and the optimum in the plain way; "
+        "'When beta is small' shows where that breaks. First of all test beta: if not beta > 0: raise ValueError(...).",
     ),
 )
 
@@ -294,6 +294,11 @@ _IMPLICIT_REWARD = Answers(
             lambda policy, ref, beta: beta * (policy.exp() - ref.exp()),
         ),
         Mutant(
+            "ratio-of-logs",
+            "you divide the log-probabilities. The logarithm of a ratio is a DIFFERENCE: log pi - log pi_ref.",
+            lambda policy, ref, beta: beta * policy / ref,
+        ),
+        Mutant(
             "ratio",
             "you forget the logarithm of the ratio pi / pi_ref.",
             lambda policy, ref, beta: beta * (policy - ref).exp(),
@@ -319,7 +324,8 @@ _IMPLICIT_REWARD = Answers(
         "Take pi = pi_ref exp(r / beta) / Z and solve it for r. What is left over is the same for all answers to a "
         "prompt, and you may drop it.",
         "beta * log(pi / pi_ref). You are given logarithms already, and the logarithm of a ratio is a difference.",
-        "In the chapter, `implicit` does this for our five answers and shows why the constant cannot be known.",
+        "The chapter's part 'Turn it around: the reward inside a policy' does this for our five answers and shows why "
+        "the constant cannot be known.",
     ),
 )
 
@@ -448,7 +454,8 @@ _DPO_GRADIENT_WEIGHT = Answers(
         "way round? And what is 'order' measured by?",
         "First the margin, as in the DPO loss: beta times ((policy chosen - policy rejected) - (ref chosen - ref "
         "rejected)). The loss is -log sigmoid(margin); its slope by the margin is sigmoid(margin) - 1.",
-        "In the chapter, `weight` compares the formula with autograd. For safety at 10,000 use torch.sigmoid.",
+        "The chapter's part 'Which pairs move the policy?' compares the formula with autograd. For safety at 10,000 "
+        "use torch.sigmoid.",
     ),
 )
 

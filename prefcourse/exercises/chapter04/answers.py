@@ -232,7 +232,7 @@ _SEQUENCE_LOGPROBS = Answers(
         "Four steps: log_softmax of logits[:, :-1] gives (B, T - 1, V); gather it at input_ids[:, 1:], which must be "
         "(B, T - 1, 1) for that; put 0 where response_mask[:, 1:] is false; sum over the last axis.",
         "In the chapter's part 'The off-by-one' logprobs_of does it for one row, by slicing at the prompt's length; "
-        "the picture above it shows the shift. prefcourse.logprobs.sequence_logprobs is the reference.",
+        "the picture above it shows the shift. Afterwards, compare with prefcourse.logprobs.sequence_logprobs.",
     ),
 )
 
@@ -392,7 +392,7 @@ _DPO_LOSS = Answers(
         "reward = beta * (log policy - log ref); margin = reward of chosen - reward of rejected; loss = the mean of "
         "-log sigmoid(margin). torch.nn.functional.logsigmoid is the stable way; .detach() cuts a tensor off.",
         "In the chapter's part 'From sums to a loss' loss_of_pairs has the five lines, for rows that hold all chosen "
-        "responses and then all rejected ones. prefcourse.losses.dpo_loss is the reference.",
+        "responses and then all rejected ones. Afterwards, compare with prefcourse.losses.dpo_loss.",
     ),
 )
 
@@ -400,9 +400,9 @@ _DPO_LOSS = Answers(
 # --- 4.3 prompt_masking_cancels -----------------------------------------------------------------------------
 
 
-def _changes_by_hand(logprobs_, ref_logprobs, prompt_mask, response_mask, *, beta):
+def _changes_by_hand(logprobs, ref_logprobs, prompt_mask, response_mask, *, beta):
     """DPO: only the prompts' log-ratios are left. SimPO: the mean moves towards the prompt's, by its share."""
-    tables = (table.tolist() for table in (logprobs_, ref_logprobs, prompt_mask, response_mask))
+    tables = (table.tolist() for table in (logprobs, ref_logprobs, prompt_mask, response_mask))
     dpo, simpo = [], []
     for policy, ref, is_prompt, is_response in zip(*tables, strict=True):
         prompt = [t for t, here in enumerate(is_prompt) if here]

@@ -292,4 +292,4 @@ def test_a_cluster_gives_the_same_and_survives_a_killed_worker(tmp_path):
 def test_a_cluster_that_is_not_there_is_named(tmp_path):
     pytest.importorskip("distributed", reason="pip install 'prefcourse[cluster]'")
     with pytest.raises(batch.BatchError, match="no scheduler answers at nonsense"):
-        next(batch.on_cluster([], course(tmp_path), "nonsense://x"))
+        batch.on_cluster([], course(tmp_path), "nonsense://x")  # at once, before anything is begun

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from test_batch import RECORD, STEM, course, hand_in
 
 from prefcourse.grading import batch, command, doctor, merge
 from prefcourse.grading.result import State
+
+SETTINGS = {"package": "deny", "seconds": 300.0, "memory_mb": 2048, "docker_image": ""}
 
 
 class CourseDefect(RuntimeError):
@@ -26,9 +29,15 @@ def grade(tmp_path, monkeypatch):
     room.mkdir(parents=True)
     (room / f"{STEM}.ipynb").write_text("{}")
     monkeypatch.chdir(room.parent)
-    monkeypatch.setattr(command, "settings_of", lambda args, secret: SimpleNamespace(sandbox="bwrap"))
-    monkeypatch.setattr(command, "course_of", lambda solutions, settings: course(tmp_path))
+    monkeypatch.setattr(command, "settings_of", settings)
+    monkeypatch.setattr(command, "course_of", lambda solutions, settings: replace(course(tmp_path), seed="hashed"))
     return lambda *words: run(command, str(tmp_path / "submissions"), *words)
+
+
+def settings(args, secret: str) -> SimpleNamespace:
+    asked = {"seconds": args.timeout or 300.0, "package": args.package_answers}
+    level = "bwrap" if args.sandbox == "auto" else args.sandbox
+    return SimpleNamespace(**SETTINGS | asked, sandbox=level, seed=secret)
 
 
 def run(module, *words: str) -> int:
@@ -71,7 +80,18 @@ def test_two_for_what_cannot_be_used(grade, tmp_path, capsys):
     assert grade("-o", str(tmp_path / "new2"), "--seed-file", str(tmp_path / "short")) == 2
 
 
-@pytest.mark.parametrize("words", [["--shard", "3/2"], ["--shard", "x"], ["--jobs", "0"], ["--format", "pdf"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--shard", "3/2"],
+        ["--shard", "x"],
+        ["--jobs", "0"],
+        ["--format", "pdf"],
+        ["--fail-under", "200"],
+        ["--fail-under", "-1"],
+        ["--fail-under", "nan"],
+    ],
+)
 def test_two_for_words_that_are_none(grade, tmp_path, words):
     with pytest.raises(SystemExit) as stop:
         grade("-o", str(tmp_path / "out"), *words)
@@ -79,9 +99,6 @@ def test_two_for_words_that_are_none(grade, tmp_path, words):
 
 
 def test_three_for_a_defect_of_the_course(grade, tmp_path, monkeypatch, capsys):
-    def defect(*_):
-        raise CourseDefect("2.1: the solution and the oracle disagree")
-
     monkeypatch.setattr(command, "course_of", defect)
     hand_in(tmp_path, ann="right")
     assert grade("-o", str(tmp_path / "out"), "--format", "gradescope") == 3
@@ -142,12 +159,76 @@ def test_resume_says_what_is_left(grade, tmp_path, capsys):
     assert "1 graded before, 1 to go" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], "another secret: give the same --seed-file, or a new -o"),
+        (["--seed-file", "other"], "another secret: give the same --seed-file, or a new -o"),
+        (["--seed-file", "secret", "--sandbox", "limits"], "another sandbox (bwrap, now limits): give the same --sand"),
+        (["--seed-file", "secret", "--shard", "1/2"], "another shard (1/1, now 1/2)"),
+        (["--seed-file", "secret", "--package-answers", "allow"], "--package-answers"),
+        (["--seed-file", "secret", "--timeout", "9"], "another time limit"),
+    ],
+)
+def test_resume_never_mixes_what_was_graded_otherwise(grade, tmp_path, capsys, words, named):
+    hand_in(tmp_path, ann="right")
+    for name in ("secret", "other"):
+        Path(name).write_text(f"{name} horse battery staple")
+    assert grade("-o", "out", "--seed-file", "secret") == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    assert grade("-o", "out", "--resume", *words) == 2 and named in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    assert grade("-o", "out", "--seed-file", "secret", "--resume") == 0
+
+
+def test_resume_leaves_no_report_behind_that_says_something_else(grade, tmp_path):
+    hand_in(tmp_path, ann="wrong")
+    assert grade("-o", "out", "--format", "csv,html") == 0
+    (old,) = Path("out", "feedback").iterdir()
+    hand_in(tmp_path, ann="right")
+    assert grade("-o", "out", "--format", "junit", "--resume") == 0
+    assert "2,2,graded" in Path("out", "results.csv").read_text() and Path("out", "junit.xml").exists()
+    assert not old.exists() and "100 %" in Path("out", "overview.html").read_text()
+    assert json.loads(Path("out", "batch.json").read_text())["formats"] == ["csv", "junit", "html"]
+
+
+def test_a_command_that_fails_leaves_no_folder(grade, tmp_path, monkeypatch, capsys):
+    assert grade("-o", "out", "--format", "all") == 2 and not Path("out").exists()
+    told = capsys.readouterr().err
+    assert told == f"prefcourse: no such file or folder: {tmp_path / 'submissions'}\n"
+    (tmp_path / "submissions").mkdir()
+    assert grade("-o", "out") == 2 and not Path("out").exists()
+    hand_in(tmp_path, ann="right")
+    monkeypatch.setattr(batch, "on_cluster", no_scheduler)
+    assert grade("-o", "out", "--cluster", "tcp://nowhere:1") == 2 and not Path("out").exists()
+    monkeypatch.setattr(command, "course_of", defect)
+    assert grade("-o", "out", "--format", "gradescope") == 3
+    monkeypatch.setattr(command, "course_of", lambda *_: course(tmp_path))
+    assert grade("-o", "out", "--format", "gradescope") == 0
+
+
+def no_scheduler(*_, **__):
+    raise batch.BatchError("no scheduler answers")
+
+
+def defect(*_):
+    raise CourseDefect("2.1: the solution and the oracle disagree")
+
+
+def test_help_says_what_wins_and_what_a_call_costs():
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    told = " ".join(parser.format_help().split())
+    assert "where both 1 and 5 hold it is 5" in told and "stands or falls with it" in told
+
+
 def test_shards_and_merge(grade, tmp_path, capsys):
     hand_in(tmp_path, **{f"s{number}": "right" if number % 2 else "wrong" for number in range(5)})
     outs = [str(tmp_path / f"shard{number}") for number in (1, 2)]
     assert grade("-o", str(tmp_path / "whole")) == 0
     assert [grade("-o", out, "--shard", f"{number}/2") for number, out in enumerate(outs, 1)] == [0, 0]
     assert run(merge, outs[0], "-o", str(tmp_path / "half")) == 2 and "missing: 2/2" in capsys.readouterr().err
+    assert run(merge, *outs, "-o", str(tmp_path / "whole")) == 2 and "--resume" not in capsys.readouterr().err
     assert run(merge, *outs, "-o", str(tmp_path / "merged"), "--format", "csv,html") == 0
     for name in ("results.csv", "results.json", "overview.html"):
         assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

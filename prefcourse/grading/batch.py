@@ -29,6 +29,15 @@ from prefcourse.grading.submissions import Submission, Unreadable
 from prefcourse.progress import progress
 
 RECORD, GRADED, RESULTS = "batch.json", "graded", "results.json"
+ALIKE = {  # what must not change within a batch: its name, and the option that says it
+    "seed": ("secret", "--seed-file"),
+    "sandbox": ("sandbox", "--sandbox"),
+    "shard": ("shard", "--shard"),
+    "package": ("policy about the package's functions", "--package-answers"),
+    "seconds": ("time limit", "--timeout"),
+    "memory_mb": ("memory limit", "--memory"),
+    "docker_image": ("image", "--docker-image"),
+}
 SCHEMA = 1
 GRACE = 5.0  # seconds in which a worker that was told to stop may put away its processes and folders
 
@@ -86,17 +95,43 @@ def share(found: list[Submission], shard: tuple[int, int]) -> list[Submission]:
 # --- the folder --------------------------------------------------------------------------------------------
 
 
-def prepare(out: Path, record: dict, *, resume: bool = False, source: Path | None = None) -> None:
-    """Nothing is overwritten: a new or empty folder, or on request one that holds a batch."""
+def earlier(out: Path, *, resume: bool | None = False, source: Path | None = None) -> dict:
+    """The record of the batch to go on with; {} for a new one, whose folder is new or empty. Nothing is overwritten.
+
+    `resume`: None where there is no such option. A folder for Gradescope may be there: it is made before any work.
+    """
     if out.exists() and not out.is_dir():
         raise BatchError(f"{out} is a file; choose another folder: -o FOLDER")
     if source and source.resolve() in (out.resolve(), *out.resolve().parents):
         raise BatchError(f"{out} lies among the submissions; choose a folder outside of {source}: -o FOLDER")
-    if out.exists() and any(out.iterdir()):
-        if not resume:
-            raise BatchError(f"{out} is not empty. To go on with the batch in it: --resume. For a new one: -o FOLDER")
-        if not (out / RECORD).is_file():
-            raise BatchError(f"{out} holds no batch that could go on ({RECORD} is missing). A new one: -o FOLDER")
+    if not out.exists() or all(path.name == "gradescope" for path in out.iterdir()):
+        return {}
+    if not resume:
+        on = "" if resume is None else " To go on with the batch in it: --resume."
+        raise BatchError(f"{out} is not empty.{on} For a new one: -o FOLDER")
+    try:
+        return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise BatchError(f"{out} holds no batch that could go on ({RECORD} is missing). A new one: -o FOLDER") from None
+    except (ValueError, TypeError) as error:
+        raise BatchError(f"{out / RECORD} cannot be read ({error}). A new batch: -o FOLDER") from error
+
+
+def must_be_alike(before: dict, record: dict) -> None:
+    """Marks under two secrets or limits are not to be mixed, and the first not to be lost."""
+    was, now = ({**facts, **facts.get("settings", {})} for facts in (before, record))
+    if other := [name for name in ALIKE if name in was and was[name] != now.get(name)]:
+        said = [f"{ALIKE[n][0]}" if n == "seed" else f"{ALIKE[n][0]} ({was[n]}, now {now.get(n)})" for n in other]
+        options = ", ".join(ALIKE[name][1] for name in other)
+        raise BatchError(
+            f"this batch was graded under another {', another '.join(said)}: "
+            f"give the same {options}, or a new -o FOLDER"
+        )
+
+
+def prepare(out: Path, record: dict, *, resume: bool | None = False, source: Path | None = None) -> None:
+    """Make the folder, or find it made, and say in it what the batch is."""
+    earlier(out, resume=resume, source=source)
     (out / GRADED).mkdir(parents=True, exist_ok=True)
     write_record(out, record)
 
@@ -278,15 +313,23 @@ def _follow_parent() -> None:
 
 
 def on_cluster(tasks: list[Task], course: Course, address: str) -> Outcomes:
-    """The same through dask.distributed, whose scheduler sends the work of a lost worker to another."""
+    """The same through dask.distributed, whose scheduler sends the work of a lost worker to another. Connects at once,
+    so that nothing is begun where no scheduler answers.
+    """
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
     except ModuleNotFoundError as error:
         raise BatchError(f"--cluster needs dask.distributed: pip install 'prefcourse[cluster]' ({error})") from error
     try:
         client = Client(address, timeout="30s")
     except (OSError, ValueError) as error:
         raise BatchError(f"no scheduler answers at {address} ({error}). Start one: dask scheduler") from error
+    return _through(client, tasks, course)
+
+
+def _through(client, tasks: list[Task], course: Course) -> Outcomes:
+    from distributed import as_completed
+
     flying = {}
 
     def start(task: Task) -> Future:

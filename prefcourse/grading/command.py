@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,9 @@ that learners see too, and a table of right outputs passes.
 several submissions of one learner: of Canvas's numbered uploads the latest is graded and names the others; without
 such numbers all are graded, and each says so.
 
+an answer that calls another exercise's function stands or falls with it: where that one is wrong, not written, or the
+package's own, both fail, and the feedback names the function.
+
 formats:%s
 
 exit codes:
@@ -55,6 +59,7 @@ exit codes:
   1  a submission is below --fail-under       5  some could not be graded (invalid, grader-error); reports are written
   2  the command or its input is unusable     6  an error of ours
   3  the course's own solution fails         130  stopped; what was finished is kept
+where both 1 and 5 hold it is 5: marks of a batch that lacks some are no marks of the whole.
 """
 
 
@@ -79,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shard", metavar="I/N", type=shard, default=(1, 1), help="only the I-th of N parts; `prefcourse merge` joins")
     add("--resume", action="store_true", help="go on with the batch in OUT: what is graded is not graded again")
     add("--cluster", metavar="ADDRESS", help="of a dask scheduler, whose workers have the course too")
-    add("--fail-under", metavar="P", type=float, help="exit 1 if a submission has less than P percent (for CI)")
+    add("--fail-under", metavar="P", type=percent, help="exit 1 if a submission has less than P percent (for CI)")
     add("--course", metavar="DIR", help="the course's folder; default: this one or the nearest above")
 
 
@@ -97,6 +102,13 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def percent(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) <= 100:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -124,7 +136,9 @@ def guarded(work: Callable[[argparse.Namespace], int], args: argparse.Namespace)
     """The work's exit code, or that of what went wrong, said in one line."""
     try:
         return work(args)
-    except (BatchError, Unreadable, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except FileNotFoundError as error:
+        return complain(f"no such file or folder: {error.filename or error}", 2)
+    except (BatchError, Unreadable, NotADirectoryError, PermissionError) as error:
         return complain(error, 2)
     except SandboxUnavailable as error:
         return complain(error, 4)
@@ -146,24 +160,39 @@ def complain(problem: object, code: int) -> int:
 
 
 def grade(args: argparse.Namespace) -> int:
+    """What is wrong with the command or the course shows before the folder is made, so that it can be said again."""
+    args.submissions.stat()
     solutions, secret = solutions_of(args.course), secret_of(args.seed_file)
     settings = settings_of(args, secret)
-    record = {"schema": batch.SCHEMA, "shard": "{}/{}".format(*args.shard), "sandbox": settings.sandbox}
-    batch.prepare(args.out, record, resume=args.resume, source=args.submissions)
+    before = batch.earlier(args.out, resume=args.resume, source=args.submissions)
+    record = record_of(args, settings)
+    batch.must_be_alike(before, record)
     reports.announce(args.out, args.format)
     found = batch.plan(args.submissions, list(solutions))
     if not found:
         raise BatchError(f"no submission in {args.submissions}: no notebook (.ipynb), and no zip or folder with one")
     course = course_of({s.chapter: solutions[s.chapter] for s in found if not s.problem}, settings)
-    record |= {"seed": course.seed, "total": len(found), "course": course.versions}
-    batch.write_record(args.out, record)
     tasks = batch.tasks(batch.share(found, args.shard), course)
     left = batch.unfinished(tasks, args.out)
+    runner = partial(batch.on_cluster, address=args.cluster) if args.cluster else partial(batch.here, workers=args.jobs)
+    outcomes = runner(left, course)
+    # Reports of the earlier run are written anew too: none may stay behind and say something else.
+    args.format = tuple(name for name in reports.FORMATS if name in {*args.format, *before.get("formats", ())})
+    record |= {"total": len(found), "course": course.versions}
+    batch.prepare(args.out, record | {"formats": args.format}, resume=args.resume)
     if args.resume:
         print(f"{len({task.key for task in tasks if task.key}) - len(left)} graded before, {len(left)} to go")
-    runner = partial(batch.on_cluster, address=args.cluster) if args.cluster else partial(batch.here, workers=args.jobs)
-    batch.grade(args.out, runner(left, course), len(left))
+    batch.grade(args.out, outcomes, len(left))
     return finish(batch.results(tasks, args.out, course), record, args)
+
+
+def record_of(args: argparse.Namespace, settings) -> dict:
+    """What the marks of the whole batch depend on, so that --resume can hold itself to it."""
+    from prefcourse.checks.run import seed_name
+
+    kept = {name: getattr(settings, name) for name in ("package", "seconds", "memory_mb", "docker_image")}
+    facts = {"schema": batch.SCHEMA, "shard": "{}/{}".format(*args.shard), "sandbox": settings.sandbox}
+    return facts | {"seed": seed_name(settings.seed), "settings": kept}
 
 
 def finish(results: Sequence[Result], record: dict, args: argparse.Namespace) -> int:

@@ -26,5 +26,5 @@ def main(args: argparse.Namespace) -> int:
 
 def merge(args: argparse.Namespace) -> int:
     results, record = batch.merge(args.folders)
-    batch.prepare(args.out, record)
+    batch.prepare(args.out, record, resume=None)
     return command.finish(results, record, args)

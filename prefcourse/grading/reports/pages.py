@@ -49,8 +49,11 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # should an escape eve
 def write(results: Sequence[Result], folder: Path, batch: dict) -> None:
     pages = folder / "feedback"
     pages.mkdir(exist_ok=True)
-    for result in results:
-        write_whole(pages / f"{words.file_name(result)}.html", feedback(result))
+    told = {pages / f"{words.file_name(result)}.html": feedback(result) for result in results}
+    for old in {*pages.glob("*.html")} - {*told}:  # of a file that was handed in again meanwhile
+        old.unlink()
+    for path, content in told.items():
+        write_whole(path, content)
     write_whole(folder / "overview.html", overview(results, batch))
 
 

@@ -107,6 +107,30 @@ def test_each_way_to_be_wrong_has_its_status_and_its_sentence(grade):
     assert all(word in check.sentence for word, check in zip(words, result.checks, strict=True))
 
 
+def test_blame_lands_on_the_function_that_is_the_packages(grade):
+    """2.4 is the learner's own and calls 2.1 and, over it, what is not: who reads it learns which one to write."""
+    one = "from prefcourse.agreement import percent_agreement as agreement_rate"
+    four = SOLUTION_OF["2.4"] + "\nright = fleiss_kappa\ndef fleiss_kappa(labels_by_item):\n    "
+    result = grade(submission(one=one, four=four + "agreement_rate(labels_by_item)\n    return right(labels_by_item)"))
+    assert statuses(result) == only(one="package", four="error")
+    assert result.checks[0].sentence == "It uses the package's own functions; write agreement_rate yourself."
+    said = "calls agreement_rate (2.1), which is the package's own"
+    assert result.checks[3].sentence.startswith(f"It {said}.") and "stands or falls" in result.checks[3].sentence
+    assert result.notes == (f"2.4 {said}",)
+
+
+def test_sentences_begin_with_a_capital_and_name_what_raised(grade):
+    one = SOLUTION_OF["2.1"] + "\nright = agreement_rate\ndef agreement_rate(x, drop_ties=False):\n    return right(x)"
+    raising = "if max(map(len, x), default=0) < 2: raise ZeroDivisionError\n    return whole(x)"
+    two = SOLUTION_OF["2.2"] + f"\nwhole = unanimity\ndef unanimity(x):\n    {raising}"
+    result = grade(submission(one=one, two=two))
+    assert statuses(result) == only(one="failed", two="failed")
+    assert result.checks[0].mutant and result.checks[0].sentence == "You ignore drop_ties."
+    asked = "“no item to judge: nan and nan”"
+    assert result.checks[1].sentence == f"unanimity raised ZeroDivisionError where this is asked: {asked}."
+    assert {type(n) for c in result.as_dict()["checks"] for n in (c["points"], c["max_points"])} == {float}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [("while True: pass", "timeout", "longer than 4 seconds"), ("raise KeyboardInterrupt", "error", "Interrupt")],

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from prefcourse.grading.graft import MAX_BYTES, InvalidSubmission, graft, read_cells
-from prefcourse.grading.package_use import package_use
+from prefcourse.grading.package_use import package_use, road_to_package
 from prefcourse.grading.strip import without_bodies
 
 SETUP, CHECK_1, CHECK_2 = "from prefcourse.checks import check", 'check("2.1", first)', 'check("2.2", second)'
@@ -219,6 +219,14 @@ def test_leaning_on_the_package_is_seen(answer):
 )
 def test_what_does_not_lean_on_it_is_left_alone(answer, helper):
     assert package_use({"2.1": answer}, [helper], {"2.1": "first"}, PACKAGE) == {}
+
+
+def test_the_road_to_the_package_goes_over_other_answers():
+    functions = {"1": "a", "2": "b", "3": "c", "4": "d"}
+    answers = {"1": "from p import x as a", "2": "def b(): return a() + c()", "3": "def c(): return b()", "4": "b = 1"}
+    assert road_to_package("2", answers, functions, {"1"}) == ["2", "1"]
+    assert road_to_package("3", answers, functions, {"1"}) == ["3", "2", "1"]
+    assert road_to_package("1", answers, functions, {"1"}) == road_to_package("3", answers, functions, {}) == []
 
 
 def test_an_emptied_function_keeps_its_docstring_and_nothing_else():

@@ -85,6 +85,20 @@ def test_csv_has_a_row_each_and_exercises_in_their_order(tmp_path):
     assert [rows[0][name] for name in ("2.1", "2.2", "2.10", "total", "max", "state")] == "2 2 0 4 6 graded".split()
 
 
+def test_an_answer_that_is_the_packages_is_flagged(tmp_path):
+    leaning = result("Lee", check("2.2", Status.PACKAGE))
+    folder = written(tmp_path, [result("Jane", check()), leaning], "csv", "html")
+    noted = "2.2 agreement_rate: the package's own answer"
+    assert [row["notes"] for row in rows_of(folder)] == ["", noted]
+    overview = Page((folder / "overview.html").read_text(encoding="utf-8")).text
+    assert "Worth a look (1)" in overview and noted in overview
+
+
+def test_points_are_floats_throughout():
+    found = result("Jane").as_dict() | result("Kim", check("2.1", Status.FAILED)).as_dict()
+    assert type(result("Jane").points) is type(found["points"]) is float
+
+
 def test_what_was_not_graded_has_no_mark(tmp_path):
     invalid = rows_of(written(tmp_path, sample(), "csv"))[3]
     assert invalid["total"] == invalid["max"] == invalid["2.1"] == "" and invalid["notes"] == "too large (200.0 MB)"

@@ -17,7 +17,7 @@ from prefcourse.grading import engine
 from prefcourse.grading.engine import Ran, Settings
 from prefcourse.grading.graft import Grafted, InvalidSubmission, Skeleton, graft
 from prefcourse.grading.nbval_plugin import bundles, same_bundle
-from prefcourse.grading.package_use import package_use
+from prefcourse.grading.package_use import package_use, road_to_package
 from prefcourse.grading.reference import Question, Reference, package_for, versions
 from prefcourse.grading.result import CheckResult, Result, State, Status
 
@@ -44,13 +44,14 @@ def grade_one(submission: bytes, reference: Reference, settings: Settings) -> Re
     except InvalidSubmission as reason:
         return replace(blank, state=State.INVALID, reason=str(reason))
     history = _run(grafted, reference, settings)
-    checks = tuple(_Judge(grafted, reference, settings, history).checks())
+    judge = _Judge(grafted, reference, settings, history)
+    checks = tuple(judge.checks())
     return replace(
         blank,
         state=history.state,
         reason=history.reason,
         checks=checks,
-        notes=(*grafted.notes, *history.notes),
+        notes=(*grafted.notes, *history.notes, *judge.lent),
         seconds=round(time.monotonic() - start, 2),
     )
 
@@ -154,6 +155,7 @@ class _Judge:
         self.grafted, self.reference, self.settings, self.history = grafted, reference, settings, history
         self.skeleton = Skeleton(reference.notebook)
         packages = {number: question.package for number, question in reference.questions.items()}
+        self.lent: list[str] = []  # who fails with a function of another exercise
         self.package = package_use(grafted.answers, grafted.helpers, self.skeleton.functions, packages)
 
     def checks(self):
@@ -165,8 +167,8 @@ class _Judge:
                 exercise=number,
                 function=question.function,
                 status=status,
-                points=question.points if status == Status.PASSED else 0.0,
-                max_points=question.points,
+                points=float(question.points if status == Status.PASSED else 0),
+                max_points=float(question.points),
                 seconds=check["seconds"] if check else 0.0,
                 sentence=self._sentence(question, check, status, mutant),
                 mutant=mutant if status == Status.FAILED else None,
@@ -185,7 +187,7 @@ class _Judge:
         if check is None or check["outcome"] == "began":
             return Status.NOT_RUN
         if number in self.package or _not_available(bundle):
-            return Status.PACKAGE
+            return Status.ERROR if number not in self.package and self._road(number) else Status.PACKAGE
         if bundle is None:
             return Status.ERROR
         return Status.NOT_WRITTEN if bundle.get("state") == "not written" else Status.FAILED
@@ -204,7 +206,7 @@ class _Judge:
 
     def _sentence(self, question: Question, check: dict | None, status: Status, mutant: str | None) -> str:
         if status == Status.FAILED:
-            return question.sentences[mutant] if mutant else _claim(question, check["bundle"])
+            return _capital(question.sentences[mutant]) if mutant else _claim(question, check["bundle"])
         if status == Status.ERROR:
             return self._error(question, check)
         if status == Status.TIMEOUT:
@@ -213,13 +215,30 @@ class _Judge:
             Status.PASSED: "Solved.",
             Status.NOT_WRITTEN: f"{question.function} is not written yet.",
             Status.MISSING: "There is no answer to this exercise in the notebook.",
-            Status.PACKAGE: f"It uses the package's own functions; write {question.function} yourself.",
+            Status.PACKAGE: self._leans(question),
             Status.NOT_RUN: "It was not run: the notebook was stopped before.",
         }[status]
+
+    def _leans(self, question: Question) -> str:
+        if question.number in self.package:
+            return f"It uses the package's own functions; write {question.function} yourself."
+        return "It calls a function of the package that an exercise asks for; write that one yourself."
+
+    def _road(self, number: str) -> str:
+        """Which function of another exercise, the package's own, this answer calls; "" if none."""
+        road = road_to_package(number, self.grafted.answers, self.skeleton.functions, self.package)
+        named = [f"{self.skeleton.functions[other]} ({other})" for other in road[1:]]
+        return f"calls {', which calls '.join(named)}, which is the package's own" if named else ""
 
     def _error(self, question: Question, check: dict | None) -> str:
         if culprit := self._culprit(question.number):
             return f"The notebook was stopped here: {culprit}."
+        if _not_available((check or {}).get("bundle")):
+            self.lent.append(f"{question.number} {self._road(question.number)}")
+            return (
+                f"It {self._road(question.number)}. An answer that calls another exercise's function stands or "
+                "falls with it."
+            )
         answer = _error_name(self.history.cells.get(self.skeleton.answers[question.number]))
         if answer:
             return f"The cell of your answer stopped with {answer}."
@@ -235,11 +254,25 @@ def _claim(question: Question, bundle: dict) -> str:
     """The first property that does not hold, in the words of the course."""
     same = dict(zip(question.claims, agreeing(bundle, question.expected), strict=True))
     name = next((name for name, holds in same.items() if not holds), None)
-    return f"What does not hold: {question.claims[name]}." if name else "The check did not run as it should."
+    if name is None:
+        return "The check did not run as it should."
+    case = next((c for c in bundle["cases"] if isinstance(c, dict) and c.get("name") == name), {})
+    if isinstance(kinds := case.get("error"), list):
+        kind = next(filter(None, map(_python_error, kinds)), "an error")
+        return f"{question.function} raised {kind} where this is asked: “{question.claims[name]}”."
+    return f"What does not hold: “{question.claims[name]}”."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _python_error(name: object) -> str | None:
+    """Python's own name of an error; None for one that somebody made up, which is not repeated."""
+    found = getattr(builtins, name, None) if isinstance(name, str) else None
+    return name if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
 def _error_name(cell: dict | None) -> str | None:
-    """Python's own name of an error; a name that somebody made up is not repeated."""
     name = (cell or {}).get("raised")
-    found = getattr(builtins, name or "", None)
-    return name if isinstance(found, type) and issubclass(found, BaseException) else "an error" if name else None
+    return (_python_error(name) or "an error") if name else None

@@ -29,6 +29,18 @@ def package_use(
     return found
 
 
+def road_to_package(number: str, answers: Mapping[str, str], functions: Mapping[str, str], used: Iterable[str]) -> list:
+    """From an exercise over the functions of others that its answer calls to the first of `used`; [] without one."""
+    roads = [[number]]
+    for road in roads:  # grows while it is walked: the shortest road first
+        if len(road) > 1 and road[-1] in used:
+            return road
+        names = {node.id for node in ast.walk(_parsed(answers.get(road[-1], ""))) if isinstance(node, ast.Name)}
+        met = {other for known in roads for other in known}
+        roads += [[*road, other] for other, name in functions.items() if name in names and other not in met]
+    return []
+
+
 def _parsed(source: str) -> ast.Module:
     """Without magics; an empty module where Python cannot read it."""
     lines = ["pass" if line.lstrip().startswith(("%", "!", "?")) else line for line in source.splitlines()]

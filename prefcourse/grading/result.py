@@ -65,11 +65,11 @@ class Result:
 
     @property
     def points(self) -> float:
-        return sum(check.points for check in self.checks)
+        return sum((check.points for check in self.checks), 0.0)
 
     @property
     def max_points(self) -> float:
-        return sum(check.max_points for check in self.checks)
+        return sum((check.max_points for check in self.checks), 0.0)
 
     def as_dict(self) -> dict:
         return asdict(self) | {"points": self.points, "max_points": self.max_points}

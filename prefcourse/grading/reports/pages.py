@@ -213,11 +213,11 @@ def _histogram(results: Sequence[Result]) -> str:
 
 
 def _attention(results: Sequence[Result]) -> str:
-    """What a person should look at: not graded, or with a note of the grader's."""
+    """What a person should look at: not graded, or with a note."""
     rows = [
-        [_link(r), _state(r), listed(filter(None, [r.reason, *r.notes]))]
+        [_link(r), _state(r), listed(filter(None, [r.reason, *words.notes(r)]))]
         for r in sorted(results, key=lambda r: r.state == State.GRADED)
-        if r.state != State.GRADED or r.notes
+        if r.state != State.GRADED or words.notes(r)
     ]
     shown = table(["submission", "state", "why"], rows, ["", "tight", ""])
     return f"<h2>Worth a look ({len(rows)})</h2>{shown}" if rows else ""

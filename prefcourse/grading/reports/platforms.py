@@ -112,7 +112,7 @@ def _summary(results: Sequence[Result]) -> str:
     """Markdown; a learner's words could be links, pictures or cells of the table: they are shown as they are."""
     rows = [
         f"| {_plain(r.student)} | {_plain(r.chapter)} | {words.points(r) if r.checks else ''} | {r.state.value} "
-        f"| {_plain(' '.join([words.reason(r), *r.notes]))} |"
+        f"| {_plain(' '.join([words.reason(r), *words.notes(r)]))} |"
         for r in results
     ]
     table = ["| student | chapter | points | state | notes |", "|---|---|---|---|---|", *rows]

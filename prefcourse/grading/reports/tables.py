@@ -21,7 +21,7 @@ def csv_table(results: Sequence[Result], folder: Path, batch: dict) -> None:
     for result in results:
         points = {check.exercise: words.number(check.points) for check in result.checks}
         totals = [words.number(result.points), words.number(result.max_points)] if result.checks else ["", ""]
-        notes = "; ".join(filter(None, [result.reason, *result.notes]))
+        notes = "; ".join(filter(None, [result.reason, *words.notes(result)]))
         named = [result.student, result.submission, result.chapter]
         rows.append([*named, *(points.get(n, "") for n in numbers), *totals, result.state.value, notes])
     text = io.StringIO(newline="")

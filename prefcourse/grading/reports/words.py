@@ -64,6 +64,12 @@ def sentence(check: CheckResult) -> str:
     return clean(check.sentence) or SENTENCES[check.status]
 
 
+def notes(result: Result) -> list[str]:
+    """What a person should look at: what the grader noted, and answers that are the package's own."""
+    own = [check for check in result.checks if check.status == Status.PACKAGE]
+    return [*result.notes, *(f"{c.exercise} {c.function}: {SIGNS[c.status][1]}" for c in own)]
+
+
 def reason(result: Result) -> str:
     """Why it is not graded, for the learner: of our own errors, that they are ours."""
     if result.state == State.GRADED:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import collections
+import inspect
+import itertools
 import json
 import math
 import os
@@ -21,7 +24,7 @@ from prefcourse.checks import exercise as definitions
 from prefcourse.checks.exercise import Call, Case, Exercise, NotAvailable, NotWritten, Tolerance, and_inputs, fixed
 from prefcourse.checks.run import MIME, agreeing, expected_bundles, recognise, resembles, run_cases
 from prefcourse.checks.values import difference, encode, equal, in_words
-from prefcourse.checks.verdict import as_html, as_text, judge, words
+from prefcourse.checks.verdict import as_html, as_text, call_in_words, judge, words
 
 ROOT = Path(__file__).parent.parent
 Pair = collections.namedtuple("Pair", "a b")
@@ -461,6 +464,68 @@ def test_everything_a_learner_can_bring_in_is_escaped():
     for function in (evil, text):
         html = check("2.1", function).html
         assert not any(tag in html for tag in ("<img", "<b>", "<i>", "<script>", "</pre><script>"))
+
+
+def test_of_the_first_property_that_fails_the_smallest_case_is_shown():
+    def longest_only(labels_by_item, drop_ties=False):  # wrong on both cases of the second property
+        return 7.0 if len({len(labels) for labels in labels_by_item}) > 1 else rate(labels_by_item, drop_ties)
+
+    def drawn_only(ref_logprobs, rewards, beta):
+        return (
+            rewards if beta < 3 and rewards.shape == (3, 5) else answers_of("3.1").oracle(ref_logprobs, rewards, beta)
+        )
+
+    exercise, verdict = definitions.exercise("2.1"), check("2.1", longest_only).verdict
+    assert exercise.cases[verdict.first].name == "unequal"
+    exercise, verdict = definitions.exercise("3.1"), check("3.1", drawn_only).verdict
+    calls, failing = exercise.calls(), [1, 2]
+    assert verdict.first == min(failing, key=lambda place: len(call_in_words("", calls[place], most=10_000)))
+    assert "First case that fails (numbers rounded):" in str(check("3.1", drawn_only))
+
+
+def answers_of(number):
+    return definitions.answers(number)
+
+
+def test_numbers_are_shown_short():
+    call = Call(([math.pi, -math.inf, 12345.678], (0.5,)), {"beta": 1e-3, "count": 3})
+    assert call_in_words("f", call) == "f([3.142, -inf, 12345.7], (0.5,), beta=0.001, count=3)"
+
+
+def test_a_function_of_other_parameters_is_told_which_ones():
+    def optimal_policy(r, w, b):
+        return r + w / b
+
+    shown = " ".join(str(check("3.1", optimal_policy)).split())
+    assert "in the stub: optimal_policy(ref_logprobs, rewards, beta)" in shown and "look at the line" not in shown
+
+    def inside(ref_logprobs, rewards, beta):
+        return optimal_policy(beta=beta)
+
+    shown = " ".join(str(check("3.1", inside)).split())
+    assert "could not call it" not in shown and "look at the line that it names" in shown
+
+
+@pytest.mark.parametrize("exercise", definitions.all_exercises(), ids=lambda exercise: exercise.number)
+def test_the_oracle_has_the_stubs_parameters(exercise):
+    (path,) = ROOT.glob(f"notebooks/source/{exercise.chapter:02}_*.py")
+    defined = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    stub = [node.args for node in defined if node.name == exercise.function][-1]
+    names = [arg.arg for arg in (*stub.args, *stub.kwonlyargs)]
+    assert list(inspect.signature(answers_of(exercise.number).oracle).parameters) == names
+
+
+def test_an_error_where_nothing_can_be_compared_is_told():
+    def divides(labels_by_item, drop_ties=False):
+        verdicts = [a == b for labels in labels_by_item for a, b in itertools.combinations(labels, 2)]
+        return rate(labels_by_item, drop_ties) if verdicts else sum(verdicts) / len(verdicts)
+
+    shown = " ".join(str(check("2.1", divides)).split())
+    assert "It raises ZeroDivisionError where nothing can be compared; the question names this case." in shown
+
+
+def test_one_property_holds():
+    assert "1 of 7 properties holds." in str(check("2.1", lambda labels_by_item, drop_ties=False: 1 / 2))
 
 
 @pytest.mark.parametrize("function", [rate, mean_of_rates, lambda labels_by_item, drop_ties=False: "long " * 100])

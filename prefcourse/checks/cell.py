@@ -7,8 +7,10 @@ recorded: there, answers do not exist, and a grader outside judges. Knows no ans
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from prefcourse.checks.values import encode, kind_in_words
 from prefcourse.checks.verdict import Verdict, Words, as_html, as_text, judge, mistake, words
 
 HOOKS = "prefcourse.learner.hooks"  # imported, if it is there, before the first verdict; may fill what follows
+NOT_CALLED = re.compile(r"TypeError: [^ ]+\(\) (got an unexpected|got multiple|got some|missing \d|takes )")
 on_verdict: list[Callable[[str, bool, int], None]] = []  # called with number, passed, points
 
 
@@ -59,7 +62,8 @@ def _judged(exercise: Exercise, function: Callable, run: Run) -> Report:
     bundles, answers = expected_bundles(exercise.number), definitions.answers(exercise.number)
     verdict = judge(exercise, run.bundle, bundles)
     call = None if verdict.first is None else exercise.calls()[verdict.first]
-    guess = _other_function(exercise, function) or mistake(verdict, answers)
+    guess = _other_function(exercise, function) or _other_parameters(verdict, run, answers.oracle)
+    guess = guess or mistake(verdict, answers)
     told = words(verdict, run.bundle, bundles["oracle"], call, run.said, guess)
     _tell(exercise.number, verdict.passed, exercise.points)
     reference = reference_source(exercise.number) if verdict.passed else None
@@ -99,6 +103,15 @@ def _other_function(exercise: Exercise, function: Callable) -> str:
         if name == other.function != exercise.function:
             return f"This is {name}, the function of {other.number}; {exercise.number} asks for {exercise.function}."
     return ""
+
+
+def _other_parameters(verdict: Verdict, run: Run, oracle: Callable) -> str:
+    """A sentence, if the function could not even be called; the oracle has the stub's parameters."""
+    message = "" if verdict.first is None else run.said["messages"].get(verdict.exercise.cases[verdict.first].name, "")
+    if not NOT_CALLED.match(message) or "(line " in message:  # with a line: a call inside the function
+        return ""
+    names = f"{verdict.exercise.function}{inspect.signature(oracle)}"
+    return f"The check could not call it. Keep the parameters' names and order as in the stub: {names}"
 
 
 # --- what may be there beside the checks --------------------------------------------------------------------

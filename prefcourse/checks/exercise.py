@@ -19,7 +19,7 @@ class NotWritten(NotImplementedError):
     """The function is still the stub that came with the exercise."""
 
     def __init__(self, name: str):
-        super().__init__(f"{name} is not written yet. Write its body, run its cell, then run this cell again.")
+        super().__init__(f"{name} is not written yet. Write its body, run its cell, then check again.")
 
     def _render_traceback_(self) -> list[str]:  # what Jupyter shows: the sentence, not the way to it
         return [f"NotWritten: {self}"]

@@ -153,10 +153,11 @@ def recognise(given: Bundle, bundles: dict[str, Bundle]) -> str | None:
     return next((slug for slug in slugs if all(agreeing(given, bundles[slug]))), None)
 
 
-def resembles(given: Bundle, bundles: dict[str, Bundle]) -> str | None:
-    """The mutant most like it: the same on the first failing case and on at least half of those that fail."""
+def resembles(given: Bundle, bundles: dict[str, Bundle], shown: int | None = None) -> str | None:
+    """The mutant most like it: the same on the case shown (the first that fails) and on half of those that fail."""
     failing = [place for place, same in enumerate(agreeing(given, bundles["oracle"])) if not same]
+    place_shown = failing[0] if failing and shown is None else shown
     alike = {slug: agreeing(given, bundle) for slug, bundle in bundles.items() if slug != "oracle"}
     shared = {slug: (sum(same[place] for place in failing), sum(same)) for slug, same in alike.items()}
-    near = [slug for slug in alike if failing and alike[slug][failing[0]] and 2 * shared[slug][0] >= len(failing)]
+    near = [slug for slug in alike if failing and alike[slug][place_shown] and 2 * shared[slug][0] >= len(failing)]
     return max(near, key=shared.get, default=None)

@@ -231,6 +231,23 @@ def kind_in_words(facts: Facts) -> str:
     return next((words for key, words in kinds.items() if key in facts), f"an object of type {facts.get('object')}")
 
 
+def rounded(value: Any) -> Any:
+    """The value with its floats, in lists, tuples and dicts, as they are shown: 4 digits, or tenths above 1000."""
+    if type(value) is float:
+        return float(f"{value:.4g}") if abs(value) < 1000 else round(value, 1)
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value] if isinstance(value, list) else tuple(map(rounded, value))
+    return {key: rounded(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def undefined(facts: Facts) -> bool:
+    """Is it nan, or nothing but nan?"""
+    if "array" in facts:
+        return bool(facts["array"]) and set(map(str, facts["array"])) == {"nan"}
+    parts = facts.get("items") or list(facts.get("entries", {}).values())
+    return all(map(undefined, parts)) if parts else facts.get("number") == "nan"
+
+
 def difference(given: Facts, expected: Facts, tolerance: Tolerance = DEFAULT) -> str:
     """Where two unequal values part, when that says more than the values: their kind, shape, entry or place."""
     if "nothing" in given:

@@ -11,12 +11,12 @@ from html import escape
 
 from prefcourse.checks.exercise import Answers, Call, Exercise, Tolerance
 from prefcourse.checks.run import Bundle, agreeing, recognise, resembles
-from prefcourse.checks.values import difference, in_words
+from prefcourse.checks.values import difference, in_words, rounded, undefined
 
 WIDTH = 88
 UNKNOWN = "None of the mistakes known here gives these values. Do this case by hand and compare step by step."
 PRINTED = "What it printed there (this does not count)"
-STOPPED = "It stops with an error instead of an answer: read what the error says, and look at the line that it names."
+STOPPED = "It stops with an error instead of an answer: read what the error says"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Verdict:
     exercise: Exercise
     state: str  # "judged", or why not: "not written", "not a function"
     holds: dict[str, bool] = field(default_factory=dict)
-    first: int | None = None  # the place of the first case that fails
+    first: int | None = None  # the place of the first case that fails: of the first such property, the smallest
     mutant: str | None = None  # the slug of the likeliest mistake
     certain: bool = False  # the mutant gives the same on every case
 
@@ -38,12 +38,12 @@ class Verdict:
     def headline(self) -> str:
         name, kept, of = f"{self.exercise.number} {self.exercise.function}", sum(self.holds.values()), len(self.holds)
         if self.state == "not written":
-            return f"{name}: not written yet. Write its body, run its cell, then run this cell again."
+            return f"{name}: not written yet. Write its body, run its cell, then check again."
         if self.state != "judged":
             return f"{name}: {self.state}"
         if self.passed:
             return f"{name}: solved, all {of} properties hold."
-        return f"{name}: not solved yet, {kept} of {of} properties hold."
+        return f"{name}: not solved yet, {kept} of {of} properties hold{'s' * (kept == 1)}."
 
 
 def judge(exercise: Exercise, given: Bundle, bundles: dict[str, Bundle]) -> Verdict:
@@ -57,8 +57,18 @@ def judge(exercise: Exercise, given: Bundle, bundles: dict[str, Bundle]) -> Verd
         holds[case.claim] &= agrees
     if all(same):
         return Verdict(exercise, "judged", holds)
-    exact = recognise(given, bundles)
-    return Verdict(exercise, "judged", holds, same.index(False), exact or resembles(given, bundles), bool(exact))
+    exact, first = recognise(given, bundles), _to_show(exercise, same)
+    return Verdict(exercise, "judged", holds, first, exact or resembles(given, bundles, first), bool(exact))
+
+
+def _to_show(exercise: Exercise, same: list[bool]) -> int:
+    """Of the first property that does not hold the failing case that is easiest by hand: the shortest to write."""
+    claim = exercise.cases[same.index(False)].claim
+    failing = [place for place, case in enumerate(exercise.cases) if case.claim == claim and not same[place]]
+    if len(failing) == 1:
+        return failing[0]
+    calls = exercise.calls()  # the public ones; under a secret seed they are as long
+    return min(failing, key=lambda place: len(call_in_words("", calls[place], most=10_000)))
 
 
 def mistake(verdict: Verdict, answers: Answers) -> str:
@@ -97,14 +107,17 @@ def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, 
         )
     case = _case_in_words(verdict, given["cases"][verdict.first], expected["cases"][verdict.first], call, said)
     if guess == UNKNOWN:
-        guess = _unknown(given["cases"][verdict.first])
+        message = said.get("messages", {}).get(verdict.exercise.cases[verdict.first].name, "")
+        guess = _unknown(given["cases"][verdict.first], expected["cases"][verdict.first], message)
     advice = [*filter(None, [guess]), f"Stuck? Hints one by one, in a terminal: prefcourse hint {number}"]
     return Words(verdict.headline, False, claims, case, advice, printed)
 
 
-def _unknown(case: dict) -> str:
+def _unknown(case: dict, expected: dict, message: str) -> str:
+    if "error" in case and undefined(expected.get("value", {})):
+        return f"It raises {case['error'][0]} where nothing can be compared; the question names this case."
     if "error" in case:
-        return STOPPED
+        return STOPPED + (", and look at the line that it names." if "(line " in message else ".")
     return "" if "nothing" in case["value"] else UNKNOWN  # a missing `return` has its own note
 
 
@@ -113,7 +126,8 @@ def _case_in_words(verdict: Verdict, given: dict, expected: dict, call: Call, sa
     ours, right = _outcome(given, said, 4), _outcome(expected, {}, 4)
     if ours == right:  # the difference is in later digits
         ours, right = _outcome(given, said, 8), _outcome(expected, {}, 8)
-    told = [("First case that fails", call_in_words(verdict.exercise.function, call)), ("yours", ours)]
+    title = "First case that fails" + (" (numbers rounded)" if repr(rounded(tuple(call))) != repr(tuple(call)) else "")
+    told = [(title, call_in_words(verdict.exercise.function, call)), ("yours", ours)]
     if not case.teach:
         return told
     told.append(("right", right))
@@ -128,14 +142,15 @@ def _outcome(case: dict, said: dict, digits: int) -> str:
     return f"raises {said.get('messages', {}).get(case['name'], case['error'][0])}"
 
 
-def call_in_words(name: str, call: Call) -> str:
-    """The call as it could be pasted, cut where it is long."""
-    parts = [_short(value) for value in call.args] + [f"{key}={_short(value)}" for key, value in call.settings.items()]
+def call_in_words(name: str, call: Call, most: int = 400) -> str:
+    """The call as it could be pasted, with rounded numbers, cut where it is long."""
+    parts = [_short(value, most) for value in call.args]
+    parts += [f"{key}={_short(value, most)}" for key, value in call.settings.items()]
     return f"{name}({', '.join(parts)})"
 
 
-def _short(value: object, most: int = 400) -> str:
-    text = " ".join(repr(value).split())
+def _short(value: object, most: int) -> str:
+    text = " ".join(repr(rounded(value)).split())
     return text if len(text) <= most else f"{text[:most]} ..."
 
 

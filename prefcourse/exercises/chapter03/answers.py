@@ -333,8 +333,9 @@ _IMPLICIT_REWARD = Answers(
 # --- 3.3 dpo_gradient_weight --------------------------------------------------------------------------------
 
 
-def _weight_by_finite_differences(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta, step=1e-5):
+def _weight_by_finite_differences(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta):
     """Move the log-probability of each chosen answer a little up and a little down, and see what the loss does."""
+    step = 1e-5
     rows = zip(*(x.tolist() for x in (policy_chosen, policy_rejected, ref_chosen, ref_rejected)), strict=True)
 
     def loss(a, b, c, d):

@@ -52,7 +52,7 @@ def hide_pytest(monkeypatch) -> None:
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A course's folder, and a folder deep inside it to stand in."""
-    for room in ("exercises", "solutions"):
+    for room in ("notebooks", "exercises", "solutions"):
         (tmp_path / "course" / room).mkdir(parents=True)
         shutil.copy(ROOT / room / NAME, tmp_path / "course" / room)
     (tmp_path / "course" / "exercises" / "notes").mkdir()
@@ -83,6 +83,18 @@ def test_a_right_answer_passes_and_counts(folder, monkeypatch, capsys):
     assert progress.load()["2.1"]["attempts"] == 1 and "solved" in progress.load()["2.1"]
 
 
+def test_the_packages_own_function_is_said_to_give_no_points(folder, capsys):
+    leaning = """from prefcourse.agreement import percent_agreement as rate
+def agreement_rate(labels, drop_ties=False):
+    return rate(labels, ties="drop" if drop_ties else "three-way")"""
+    write_answers(folder, answer_2_1=leaning, answer_2_2=RIGHT["2.2"])
+    run(check, "2")
+    words = capsys.readouterr().out
+    assert words.count("in a graded course that gives no points") == 1
+    assert "prefcourse.agreement.percent_agreement\n\n2.2 unanimity: solved" in words
+    assert max(map(len, words.splitlines()[1:])) <= 88
+
+
 def test_each_kind_of_failure_is_told_apart_and_costs_only_itself(folder, capsys):
     write_answers(
         folder,
@@ -95,6 +107,7 @@ def test_each_kind_of_failure_is_told_apart_and_costs_only_itself(folder, capsys
     words = capsys.readouterr().out
     assert "2.1: could not be checked.\n  The answer of 2.1: SyntaxError: invalid syntax (line 1)\n" in words
     assert "2.2 unanimity: not written yet" in words
+    assert max(map(len, words.splitlines()[1:])) <= 88
     assert "2.3: not checked. The check of 2.3 ended the kernel" in words
     assert "2.4: not checked. The check of 2.4 took longer than 4 s" in words
     assert "2.5 reward_model_ceiling: solved" in words
@@ -245,7 +258,7 @@ def test_status_counts_and_names_what_comes_next(folder, capsys):
     progress.record_verdict("2.2", passed=False)
     assert run(status) == 0
     words = capsys.readouterr().out
-    assert "preference optimization overview" in words and "1/5" in words and "2/10" in words
+    assert "2  Preference Optimization Overview" in words and "1/5" in words and "2/10" in words
     assert "next: 2.2 unanimity" in words and str(progress.path()) in words
 
 
@@ -356,6 +369,16 @@ def test_reset_gives_the_stub_again_and_keeps_what_was_there(folder, capsys):
     for cell, stub in zip(after.cells, stubs.cells, strict=True):
         kept = {"title": "my notes", "answer-2-2": RIGHT["2.2"]}
         assert cell.source == kept.get(cell.id, stub.source)
+
+
+def test_what_was_reset_is_no_longer_solved(folder, capsys):
+    progress.record_verdict("2.1", passed=True)
+    assert run(reset, "2.1") == 0 and "not solved until its check passes again" in capsys.readouterr().out
+    assert run(status) == 0 and "0/5" in capsys.readouterr().out
+    assert "solved before" in progress.load()["2.1"]
+    progress.record_verdict("2.1", passed=True)
+    assert run(reset, "2.2") == 0 and "counts as" not in capsys.readouterr().out
+    assert run(status) == 0 and "1/5" in capsys.readouterr().out
 
 
 def test_reset_brings_a_deleted_answer_back(folder):

@@ -7,10 +7,17 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefcourse.checks.exercise import Exercise
+from prefcourse.grading.package_use import package_use
 from prefcourse.learner import course
 from prefcourse.learner.run import run_checks
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+NO_POINTS = "It uses the package's own function; in a graded course that gives no points:\n  "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,12 +59,21 @@ def check_all(jobs: dict[Path, list[Exercise]], timeout: int) -> int:
 def check_one(path: Path, asked: list[Exercise], timeout: int) -> list[bool]:
     book = course.read(path)
     print(f"{course.shown(path)}, saved {when_saved(path)}\n", flush=True)
-    verdicts = []
+    verdicts, used = [], package_functions(book, asked)
     for outcome in run_checks(book, asked, path.parent, timeout):
-        print(outcome.words + "\n", flush=True)
+        pointless = outcome.passed and outcome.number in used
+        print(outcome.words + (f"\n{NO_POINTS}{used[outcome.number]}" if pointless else "") + "\n", flush=True)
         verdicts.append(outcome.passed)
     print(f"{sum(verdicts)} of {len(verdicts)} solved", flush=True)
     return verdicts
+
+
+def package_functions(book: NotebookNode, asked: list[Exercise]) -> dict[str, str]:
+    """Exercise -> the package's own function that its answer uses."""
+    answers = {e.number: "\n".join(cell.source for cell in course.answer_cells(book, e.number)) for e in asked}
+    others = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    functions, package = {e.number: e.function for e in asked}, {e.number: e.package for e in asked}
+    return package_use(answers, others, functions, package)
 
 
 def when_saved(path: Path) -> str:

@@ -24,7 +24,8 @@ def path() -> Path:
 
 
 def load() -> dict[str, dict]:
-    """By exercise: "attempts", "hints" (how many were read), and the dates "solved", "revealed" where it happened."""
+    """By exercise: "attempts", "hints" (how many were read), and the dates "solved", "revealed" where it happened;
+    "solved before" where a reset put the answer back."""
     return _read()["exercises"]
 
 
@@ -46,6 +47,14 @@ def record_verdict(number: str, passed: bool) -> None:
             record.setdefault("solved", now())
 
     update(number, change)
+
+
+def unsolve(number: str) -> bool:
+    """After a reset: the date is kept under another name. False if it was not solved."""
+    if "solved" not in load().get(number, {}):
+        return False
+    update(number, lambda record: record.update({"solved before": record.pop("solved", now())}))
+    return True
 
 
 def now() -> str:

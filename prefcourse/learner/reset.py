@@ -11,7 +11,7 @@ from nbformat import NotebookNode, v4
 
 from prefcourse.build.cells import check_call, role, slug, stub
 from prefcourse.checks.exercise import Exercise
-from prefcourse.learner import course
+from prefcourse.learner import course, progress
 from prefcourse.learner.files import keep_copy, write_whole
 
 
@@ -27,10 +27,13 @@ def main(args: argparse.Namespace) -> int:
         home = course.find(args.course)
         path = course.notebook_of(home, asked.chapter)
         copy = reset(path, asked, course.reference_cell(home, asked).source)
+        was_solved = progress.unsolve(asked.number)
     except (course.CourseError, OSError) as error:
         print(f"prefcourse reset: {error}", file=sys.stderr)
         return 2
     print(f"{asked.number} {asked.function} is a stub again in {course.shown(path)}\nwhat you had is in {copy.name}")
+    if was_solved:
+        print("It counts as not solved until its check passes again.")
     print("If it is open in JupyterLab: File > Reload Notebook from Disk, before you save it there.")
     return 0
 

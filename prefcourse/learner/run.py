@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from nbformat import NotebookNode, v4
 
 from prefcourse.build.cells import check_call, role
 from prefcourse.checks.exercise import Exercise
+
+WIDTH = 88
 
 
 class Step(NamedTuple):
@@ -80,7 +83,9 @@ def run_once(book: NotebookNode, asked: list[Exercise], folder: Path, timeout: i
                 hangs = f"took longer than {timeout} s: does a loop never end? (--timeout allows more)"
                 why = hangs if isinstance(error, CellTimeoutError) else "ended the kernel: out of memory, or os._exit"
                 lost = [step.checks] if step.checks else [later.checks for later in plan[index:] if later.checks]
-                yield from (Outcome(number, False, f"{number}: not checked. {step.name} {why}") for number in lost)
+                yield from (
+                    Outcome(number, False, wrapped(f"{number}: not checked. {step.name} {why}")) for number in lost
+                )
                 return
             if step.checks:
                 yield outcome_of(step, cell, errors)
@@ -102,4 +107,12 @@ def outcome_of(step: Step, cell: NotebookNode, errors: list[str]) -> Outcome:
         if "passed" in output.get("metadata", {}):
             return Outcome(step.checks, output.metadata.passed, output.data["text/plain"])
     problems = errors + [plain(error) for error in errors_of(cell)]
-    return Outcome(step.checks, False, "\n  ".join([f"{step.checks}: could not be checked.", *problems]))
+    return Outcome(step.checks, False, "\n".join([f"{step.checks}: could not be checked.", *map(indented, problems)]))
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def indented(text: str) -> str:
+    return wrapped(text, "  ")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from prefcourse.checks.exercise import Exercise
-from prefcourse.learner import course, progress
+from prefcourse.learner import course, overview, progress
 
 LAYOUT = "  {:<44}{:>8}{:>10}{:>8}"
 
@@ -24,17 +24,18 @@ def main(args: argparse.Namespace) -> int:
         print(f"prefcourse status: {error}", file=sys.stderr)
         return 2
     print(LAYOUT.format("chapter", "solved", "points", "hints"))
+    titles = {chapter.file: chapter.title for chapter in overview.chapters(home)}
     for path, asked in course.chapters(home).items():
-        print(chapter_line(path, asked, records))
+        print(chapter_line(path, titles.get(path.name), asked, records))
     print(f"\n{next_words(home, records)}\nprogress is kept in {progress.path()}")
     return 0
 
 
-def chapter_line(path: Path, asked: list[Exercise], records: dict[str, dict]) -> str:
+def chapter_line(path: Path, title: str | None, asked: list[Exercise], records: dict[str, dict]) -> str:
     mine = {e.number: records.get(e.number, {}) for e in asked}
     done = [e for e in asked if "solved" in mine[e.number]]
     points = f"{sum(e.points for e in done)}/{sum(e.points for e in asked)}"
-    name = f"{int(path.name[:2]):>2}  {path.stem[3:].replace('_', ' ')}"
+    name = f"{int(path.name[:2]):>2}  {title or path.stem[3:].replace('_', ' ')}"
     return LAYOUT.format(name, f"{len(done)}/{len(asked)}", points, sum(r.get("hints", 0) for r in mine.values()))
 
 

@@ -345,6 +345,12 @@ def test_a_new_exercise_is_laid_runs_and_is_refused_until_filled_in(chapter, cap
     assert words in capsys.readouterr().err
     fill_in(chapter)
     assert run(command) == 1
+    words = capsys.readouterr().err
+    assert 'exercise 24.2 is not finished: its script still says "What is the quantity that `treble` returns?"' in words
+    for sentence in new.PLACEHOLDERS:
+        if (said := sentence.format(function="treble")) in words:
+            rewrite(chapter, said, "Three times as much.")
+    assert run(command) == 1
     assert "does not pass: check-24-2" in capsys.readouterr().err
     rewrite(chapter, 'raise NotImplementedError("24.2: the solution is not written yet")', "return 3 * numbers")
     assert run(command) == 0

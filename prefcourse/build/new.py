@@ -45,6 +45,13 @@ def {function}(numbers: list[float]) -> float:
 
 
 '''
+PLACEHOLDERS = (  # of the two texts above; the build refuses them
+    "What they are about, and what a learner can do afterwards.",
+    "What is the quantity that `{function}` returns?",
+    "The degenerate case, and what to return for it.",
+    "By hand first: an example small enough for paper.",
+    "The question in one sentence, with its degenerate case.",
+)
 EXERCISE = """
 
 EXERCISES.append(

@@ -35,7 +35,7 @@ def _as_table(value, like: Tensor) -> Tensor | None:
 
 
 def _normal(draw: random.Random, prompts: int, answers: int, spread: float = 1.0) -> Table:
-    return [[draw.gauss(0, spread) for _ in range(answers)] for _ in range(prompts)]
+    return [[round(draw.gauss(0, spread), 1) for _ in range(answers)] for _ in range(prompts)]
 
 
 def _eighths(draw: random.Random, prompts: int, answers: int) -> Table:
@@ -210,7 +210,9 @@ def _of_tensors(function: Callable, call: Call):
 
 def _pairs(count: int, beta: float, spread: float = 3.0):
     """Log-probabilities as of short answers: policy chosen, policy rejected, reference chosen, reference rejected."""
-    return lambda draw: Call(tuple([draw.gauss(-20, spread) for _ in range(count)] for _ in range(4)), {"beta": beta})
+    return lambda draw: Call(
+        tuple([round(draw.gauss(-20, spread), 1) for _ in range(count)] for _ in range(4)), {"beta": beta}
+    )
 
 
 FOUR = "one weight per pair, for several betas"
@@ -241,7 +243,7 @@ DPO_GRADIENT_WEIGHT = Exercise(
             "both-fall",
             "both log-probabilities lower by the same: the same weight",
             lambda draw: Call(
-                ([-12.0, -12.0 - (low := draw.uniform(5, 50))], [-14.0, -14.0 - low], [-13.0] * 2, [-13.5] * 2),
+                ([-12.0, -12.0 - (low := draw.randint(5, 50))], [-14.0, -14.0 - low], [-13.0] * 2, [-13.5] * 2),
                 {"beta": 0.7},
             ),
             NEAR,

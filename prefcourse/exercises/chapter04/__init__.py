@@ -121,12 +121,14 @@ SUMS = ("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected")
 
 def _pairs(count: int, beta: float, spread: float = 5.0) -> Callable[[random.Random], Call]:
     """Sums as of answers of some ten words."""
-    return lambda draw: Call(tuple([draw.gauss(-20, spread) for _ in range(count)] for _ in SUMS), {"beta": beta})
+    return lambda draw: Call(
+        tuple([round(draw.gauss(-20, spread), 1) for _ in range(count)] for _ in SUMS), {"beta": beta}
+    )
 
 
 def _both_lower(draw: random.Random) -> Call:
     """The second pair is the first, with both responses rarer by the same under the policy."""
-    low = draw.uniform(5, 50)
+    low = draw.randint(5, 50)
     return Call(([-12.0, -12.0 - low], [-14.0, -14.0 - low], [-13.0] * 2, [-13.5] * 2), {"beta": 0.7})
 
 

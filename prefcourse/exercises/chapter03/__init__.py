@@ -92,6 +92,7 @@ OPTIMAL_POLICY = Exercise(
     cases=(
         Case("coin", "two answers, by hand", fixed(HALVES, [[1.0, 0.0]], beta=1.0), NEAR),
         *(Case(f"beta-{beta}", SEVERAL, _world(3, 5, beta), NEAR) for beta in (0.3, 1.0, 4.0)),
+        Case("small", SEVERAL, _world(1, 3, 2.0), NEAR),  # what fails above is shown on this, if it fails here, too
         Case(
             "equal-rewards",
             "equal rewards: the reference itself",
@@ -171,6 +172,7 @@ IMPLICIT_REWARD = Exercise(
             NEAR,
         ),
         *(Case(f"beta-{beta}", PLANTED, _planted(3, 5, beta), NEAR) for beta in (0.1, 0.7, 3.0)),
+        Case("small", PLANTED, _planted(1, 3, 2.0), NEAR),
         Case("bonus", "r and r + c(x) are told alike", _planted(3, 4, 0.5, bonus=[0.0, 9.0, -9.0]), NEAR),
         Case("any-policy", "of any policy, optimal or not", _unrelated(3, 4, 0.3), NEAR),
         Case(

@@ -27,7 +27,7 @@ start: $(VENV)/.course  ## make the environment, open the course in JupyterLab
 	$(BIN)/prefcourse start . $(LAB_OPTIONS)
 
 test: $(VENV)/.test lint  ## lint, unit tests, then every notebook and solution
-	$(ONE_THREAD) $(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(ONE_THREAD) $(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=12
 	$(if $(NOTEBOOKS),$(ONE_THREAD) $(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 	  --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) -p prefcourse.grading.nbval_plugin $(NOTEBOOKS),@echo "no notebooks to test yet")
 

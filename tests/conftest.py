@@ -21,3 +21,16 @@ install_import_hook(
     ["prefcourse.losses", "prefcourse.advantages", "prefcourse.logprobs"],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
+
+LONG_FIRST = (  # files of minutes: begun last they would run alone
+    "browser/test_newcomer.py", "browser/test_notebooks.py", "test_science.py", "test_science_ppo.py",
+    "browser/test_widgets.py", "test_corpus_hostile.py", "test_corpus_greedy.py", "test_chapter04.py", "test_grade.py",
+    "test_widgets_learn.py", "test_corpus_cheats.py", "test_widgets_runs.py", "test_corpus_honest.py",
+    "test_sandbox.py", "test_corpus_landlock.py", "test_vacuity.py", "test_trl_parity.py", "test_train.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items) -> None:
+    place = {name: number for number, name in enumerate(LONG_FIRST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: place.get(os.path.relpath(item.path, here).replace(os.sep, "/"), len(place)))

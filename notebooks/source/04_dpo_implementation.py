@@ -862,8 +862,7 @@ def prompt_masking_cancels(
         means = (logprobs * mask).sum(-1) / mask.sum(-1)  # (2,)
         return beta * torch.stack([sums[0] - sums[1], means[0] - means[1]])
 
-    dpo, simpo = margins(prompt_mask | response_mask) - margins(response_mask)
-    return dpo, simpo
+    return tuple(margins(prompt_mask | response_mask) - margins(response_mask))
 
 
 # %% [markdown] use-4-3-text

@@ -22,7 +22,7 @@ from prefcourse.grading.reference import Question, Reference, package_for, versi
 from prefcourse.grading.result import CheckResult, Result, State, Status
 
 AGAIN = 9  # runs of one submission, at most
-PATIENCE = 0.3  # seconds after each cell, once something went wrong; the watchdog looks more often than that
+PATIENCE = 0.8  # seconds after each cell, once something went wrong; the watchdog looks three times as often
 STARTS = 2  # a machine under load may be too slow to start a kernel
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 MB = 2**20
-INTERVAL = 0.05
+INTERVAL, LONGEST = 0.05, 0.25  # seconds between looks
 SHARE = 0.1  # of a core, at most, for looking
 BLOCK, DEPTH = 4096, 100  # bytes of an entry, folders in folders
 LEVELS = 20_000  # a submission nests no deeper before it is stopped
@@ -46,7 +46,7 @@ def watch(child: subprocess.Popen, limits: Limits, folders: tuple[Path, ...] = (
             if reason := exceeded(child.pid, limits, folders, looked - start):
                 return reason
             try:
-                child.wait(max(INTERVAL, (time.monotonic() - looked) / SHARE))
+                child.wait(min(max(INTERVAL, (time.monotonic() - looked) / SHARE), LONGEST))
             except subprocess.TimeoutExpired:
                 pass
         return None

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,24 +24,31 @@ FLAGS = (
 NOT_A_LEARNER = ("CI", "PREFCOURSE_QUIET", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 
 
+def free_port() -> str:
+    """Two servers that begin in the same second would both take Jupyter's first choice."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
+
+
 class Room:
     """`prefcourse start` on a folder, from the command to Ctrl-C."""
 
     def __init__(self, home: Path):
-        self.home, self.folder, self.process, self.address = home, home / "course", None, ""
+        self.home, self.folder, self.log = home, home / "course", home / "jupyter.log"
+        self.process, self.address = None, ""
 
     def open(self) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in NOT_A_LEARNER}
         environment |= {"HOME": str(self.home), "PREFCOURSE_HOME": str(self.home / "data"), "OMP_NUM_THREADS": "1"}
         environment |= {"PREFCOURSE_CACHE": str(cache.home()), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "prefcourse", "start", str(self.folder), "--no-browser",
+            [sys.executable, "-m", "prefcourse", "start", str(self.folder), "--no-browser", "--port", free_port(),
              "--lab=--LabApp.expose_app_in_browser=True"],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+            env=environment, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, start_new_session=True,
         )  # fmt: skip
         found = (re.search(r"(http://\S+?)/lab/tree/\S*\?token=(\w+)", line) for line in self.process.stdout)
         match = next(filter(None, found), None)
-        assert match, "prefcourse start printed no address"
+        assert match, f"prefcourse start printed no address\n{self.log.read_text()[-2000:]}"
         self.address, self.token = match[1], match[2]
 
     def page_of(self, notebook: str) -> str:

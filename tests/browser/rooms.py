@@ -35,14 +35,14 @@ class Room:
 
     def __init__(self, home: Path):
         self.home, self.folder, self.log = home, home / "course", home / "jupyter.log"
-        self.process, self.address = None, ""
+        self.port, self.process, self.address = free_port(), None, ""  # the next day's address is the same
 
     def open(self) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in NOT_A_LEARNER}
         environment |= {"HOME": str(self.home), "PREFCOURSE_HOME": str(self.home / "data"), "OMP_NUM_THREADS": "1"}
         environment |= {"PREFCOURSE_CACHE": str(cache.home()), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "prefcourse", "start", str(self.folder), "--no-browser", "--port", free_port(),
+            [sys.executable, "-m", "prefcourse", "start", str(self.folder), "--no-browser", "--port", self.port,
              "--lab=--LabApp.expose_app_in_browser=True"],
             env=environment, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, start_new_session=True,
         )  # fmt: skip

@@ -20,7 +20,10 @@ def silent() -> bool:
 
 
 def in_live_notebook() -> bool:
-    return "JPY_SESSION_NAME" in os.environ  # set by Jupyter's server, not by nbval or nbconvert
+    """In JupyterLab, Colab or VS Code, each known by a mark of its own. nbval and nbconvert leave none."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    in_vscode = "__vsc_ipynb_file__" in getattr(shell, "user_ns", {})
+    return "JPY_SESSION_NAME" in os.environ or "google.colab" in sys.modules or in_vscode
 
 
 def progress(steps: Iterable[Item], label: str = "", total: int | None = None) -> Iterator[Item]:

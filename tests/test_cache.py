@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,17 @@ def test_an_open_notebook_gets_a_bar_that_is_no_error(monkeypatch):
     page = io.StringIO()
     monkeypatch.setattr("sys.stdout", page)
     assert drawn(monkeypatch, io.StringIO(), JPY_SESSION_NAME="lesson.ipynb") == "" and "SFT" in page.getvalue()
+
+
+@pytest.mark.parametrize("where", ["VS Code", "Colab"])
+def test_so_do_the_notebooks_of_other_editors(where, monkeypatch):
+    marked = {"__vsc_ipynb_file__": "lesson.ipynb"} if where == "VS Code" else {}
+    if where == "Colab":
+        monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    monkeypatch.setattr("IPython.get_ipython", lambda: types.SimpleNamespace(user_ns=marked))
+    page = io.StringIO()
+    monkeypatch.setattr("sys.stdout", page)
+    assert drawn(monkeypatch, io.StringIO()) == "" and "SFT" in page.getvalue()
 
 
 @pytest.mark.parametrize("variables", [{"CI": "true"}, {"PREFCOURSE_QUIET": "1"}, {"PYTEST_CURRENT_TEST": "nbval"}])

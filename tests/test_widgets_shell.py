@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import types
 
 import nbformat
 import pytest
@@ -101,6 +102,15 @@ def test_training_in_the_page_can_be_stopped_and_keeps_the_labels():
 def test_both_live_view_and_still_copy_are_there():
     data, _ = desk()._repr_mimebundle_()
     assert VIEW in data and is_twin({"data": data}) and "Be the annotator" in data["text/plain"]
+
+
+def test_colab_is_told_where_the_widget_s_script_is(monkeypatch):
+    output = types.ModuleType("google.colab.output")
+    output.enable_custom_widget_manager = lambda: None
+    output._widgets = types.SimpleNamespace(_installed_url="https://manager")
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    _, metadata = desk()._repr_mimebundle_()
+    assert metadata[VIEW] == {"colab": {"custom_widget_manager": {"url": "https://manager"}}}
 
 
 # --- the laboratory -----------------------------------------------------------------------------------------

@@ -46,17 +46,22 @@ class Twinned(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         """Both in one output, for who asks for data and not for a display."""
+        view, marks = self.view()
         data, metadata = self.twin()
-        view = {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
-        return data | {"text/plain": self.plain(), VIEW: view}, metadata
+        return data | view, metadata | marks
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        view = {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
-        display({"text/plain": self.plain(), VIEW: view}, raw=True)
+        view, marks = self.view()
+        display(view, metadata=marks, raw=True)
         data, metadata = self.twin()
         self._handle = display(data, metadata=metadata, raw=True, display_id=True)
+
+    def view(self) -> tuple[dict, dict]:
+        """Data and metadata of the living widget, with what Colab needs to find its script."""
+        data, metadata = super()._repr_mimebundle_()
+        return {"text/plain": self.plain(), VIEW: data[VIEW]}, metadata
 
     def renew_twin(self) -> None:
         if self._handle:

@@ -142,6 +142,13 @@ def test_nothing_is_loaded_from_elsewhere(site):
 
 
 @needs_sphinx
+def test_every_notebook_of_the_course_has_a_page_and_the_laboratory_is_no_chapter(real):
+    courses = {path.stem for path in (ROOT / "notebooks/source").glob("*.py")} - {"README"}
+    assert courses <= {path.stem for path in (real / "notebooks").glob("*.html")}
+    assert "The laboratory</a></h2>" not in Page(real / "syllabus.html").text
+
+
+@needs_sphinx
 def test_every_link_leads_somewhere(site):
     found = {path: Page(path) for path in site.rglob("*.html")}
     for path, page in found.items():

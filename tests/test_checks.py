@@ -390,6 +390,8 @@ def test_values_that_look_alike_are_shown_with_more_digits():
         (np.ones((2, 3)), np.ones(3), "yours is an array of shape 2 x 3; expected a list of 3 numbers"),
         ([1, 2, 3, 4], [1, 2, 0, 0], "2 of 4 numbers differ, the first at position 2"),
         ({"a": 1, "b": 2}, {"a": 1, "b": 3}, "what differs: b"),
+        ({"a": 1, "b": [2]}, {"a": 1, "b": 3}, "what differs: b (yours is a list of 1 number; expected a number)"),
+        ({"a": 1, "b": None}, {"a": 1, "b": 3}, "what differs: b"),
         ({1, 2}, [1, 2], "yours is an object of type set; expected a list of 2 numbers"),
         (0.5, 0.6, ""),
     ],
@@ -522,6 +524,23 @@ def test_an_error_where_nothing_can_be_compared_is_told():
 
     shown = " ".join(str(check("2.1", divides)).split())
     assert "It raises ZeroDivisionError where nothing can be compared; the question names this case." in shown
+
+
+@pytest.mark.parametrize(
+    ("when_undefined", "when_unequal", "told"),
+    [
+        (lambda: 0.25, None, "It gives 0.25 where the answer is undefined, nan; the question names this case."),
+        (lambda: math.nan, 0.5, "It answers where it should raise ValueError; the question names this case."),
+    ],
+)
+def test_an_answer_where_there_is_none_is_told(when_undefined, when_unequal, told):
+    def kappa(a, b):
+        if len(a) != len(b) and when_unequal is not None:
+            return when_unequal
+        value = definitions.answers("2.3").oracle(a, b)
+        return when_undefined() if math.isnan(value) else value
+
+    assert told in " ".join(str(check("2.3", kappa)).split())
 
 
 def test_one_property_holds():

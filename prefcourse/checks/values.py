@@ -248,6 +248,17 @@ def undefined(facts: Facts) -> bool:
     return all(map(undefined, parts)) if parts else facts.get("number") == "nan"
 
 
+def _kinds_differ(given: Facts, expected: Facts) -> str:
+    kinds = kind_in_words(given), kind_in_words(expected)
+    return "" if kinds[0] == kinds[1] else f"yours is {kinds[0]}; expected {kinds[1]}"
+
+
+def _entry_in_words(key: str, given: Facts, expected: Facts) -> str:
+    """Its name; of an entry that is there and has another shape, both shapes."""
+    kinds = _kinds_differ(given, expected) if given and "nothing" not in given else ""
+    return f"{key} ({kinds})" if kinds else key
+
+
 def difference(given: Facts, expected: Facts, tolerance: Tolerance = DEFAULT) -> str:
     """Where two unequal values part, when that says more than the values: their kind, shape, entry or place."""
     if "nothing" in given:
@@ -255,9 +266,10 @@ def difference(given: Facts, expected: Facts, tolerance: Tolerance = DEFAULT) ->
     if "entries" in given and "entries" in expected:
         found, wanted = given["entries"], expected["entries"]
         wrong = [key for key in wanted if key not in found or not equal(found[key], wanted[key], tolerance)]
-        return f"what differs: {', '.join(wrong)}" if len(wanted) > 1 else ""
-    if kind_in_words(given) != kind_in_words(expected):
-        return f"yours is {kind_in_words(given)}; expected {kind_in_words(expected)}"
+        named = [_entry_in_words(key, found.get(key, {}), wanted[key]) for key in wrong]
+        return f"what differs: {', '.join(named)}" if len(wanted) > 1 else ""
+    if kinds := _kinds_differ(given, expected):
+        return kinds
     if "array" in expected and len(expected["array"]) > 3:
         pairs = zip(given["array"], expected["array"], strict=True)
         wrong = [place for place, (a, b) in enumerate(pairs) if not _near(a, b, tolerance)]

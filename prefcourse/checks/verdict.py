@@ -116,8 +116,12 @@ def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, 
 def _unknown(case: dict, expected: dict, message: str) -> str:
     if "error" in case and undefined(expected.get("value", {})):
         return f"It raises {case['error'][0]} where nothing can be compared; the question names this case."
+    if "error" in expected and "value" in case:
+        return f"It answers where it should raise {expected['error'][0]}; the question names this case."
     if "error" in case:
         return STOPPED + (", and look at the line that it names." if "(line " in message else ".")
+    if undefined(expected.get("value", {})) and "number" in case["value"]:
+        return f"It gives {in_words(case['value'])} where the answer is undefined, nan; the question names this case."
     return "" if "nothing" in case["value"] else UNKNOWN  # a missing `return` has its own note
 
 

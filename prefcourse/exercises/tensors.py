@@ -23,10 +23,12 @@ def with_gradients(*names: str, constant: tuple[str, ...] = ()) -> Callable[[Cal
     if unknown := set(constant) - set(names):
         raise ValueError(f"constant={sorted(unknown)} are not among the names {names}")
 
-    def apply(function: Callable, call: Call) -> dict:
+    def apply(function: Callable, call: Call) -> dict | None:
         tensors = [_leaf(value) for value in call.args]
         loss = function(*tensors, **call.settings)
         loss = loss[0] if isinstance(loss, tuple | list) and loss else loss
+        if loss is None:  # a missing `return` has a note of its own
+            return None
         leaves = {name: x for name, x in zip(names, tensors, strict=True) if x.requires_grad}
         gradients = dict(zip(leaves, _gradients(loss, list(leaves.values())), strict=True))
         facts = {"loss": loss}

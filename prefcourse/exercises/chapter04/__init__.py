@@ -38,11 +38,13 @@ class Row(NamedTuple):
     padding: float | None = None  # the logits there; None draws them
 
 
-def _sums_and_their_gradient(function: Callable, call: Call) -> dict:
+def _sums_and_their_gradient(function: Callable, call: Call) -> dict | None:
     """What is returned and, where all logits are numbers, the gradient of its sum by the logits."""
     logits, input_ids, response_mask = _tensors(call)
     is_finite = bool(logits.isfinite().all())
     returned = function(logits.requires_grad_(is_finite).clone(), input_ids, response_mask)  # may be changed in place
+    if returned is None:
+        return None
     if isinstance(returned, list | tuple) and returned and all(isinstance(x, Tensor) for x in returned):
         returned = torch.stack(list(returned))
     facts = {"sums": returned}

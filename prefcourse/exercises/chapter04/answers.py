@@ -92,6 +92,33 @@ def _log_of_softmax(logits):
     return logits.softmax(-1).log()
 
 
+def _log_of_softmax_and_a_little(logits):
+    return (logits.softmax(-1) + 1e-8).log()
+
+
+def _log_of_the_product(logits, input_ids, response_mask):
+    by_token = _gathered(logits[:, :-1].softmax(-1), input_ids[:, 1:])
+    return by_token.masked_fill(~response_mask[:, 1:], 1.0).prod(-1).log()
+
+
+def _per_token(logits, input_ids, response_mask):
+    return _gathered(_log_p(logits[:, :-1]), input_ids[:, 1:]).masked_fill(~response_mask[:, 1:], 0.0)
+
+
+def _as_many_from_the_first(mask):
+    start, size = mask.int().argmax(-1, keepdim=True), mask.sum(-1, keepdim=True)
+    places = torch.arange(mask.shape[1])
+    return (places >= start) & (places < start + size)
+
+
+def _first_to_last(mask):
+    return (mask.cumsum(1) > 0) & _up_to_the_end(mask)
+
+
+def _of_blanked_logits(logits, input_ids, response_mask):
+    return _sums(logits.masked_fill(~response_mask[..., None], 0.0), input_ids, response_mask)
+
+
 def _times_mask(by_token, counted):
     return by_token * counted
 
@@ -160,6 +187,23 @@ _SEQUENCE_LOGPROBS = Answers(
             partial(_sums, mask=lambda mask: mask.cumsum(1) > 0),
         ),
         Mutant(
+            "one-piece",
+            "you take as many tokens as the mask counts, from the first one on. Where the mask has a gap, those are "
+            "others: use the mask column by column.",
+            partial(_sums, mask=_as_many_from_the_first),
+        ),
+        Mutant(
+            "gap-counted",
+            "you count everything from the first to the last token of the response, what stands in a gap included.",
+            partial(_sums, mask=_first_to_last),
+        ),
+        Mutant(
+            "blanked-logits",
+            "you blank the logits outside the response. But its first token is predicted one column before it: mask "
+            "the log-probabilities, after the shift.",
+            _of_blanked_logits,
+        ),
+        Mutant(
             "end-dropped",
             "you leave out the last token of the response. The end token counts: to stop is a decision, too.",
             partial(_sums, mask=_without_the_last),
@@ -178,6 +222,11 @@ _SEQUENCE_LOGPROBS = Answers(
             "one-number",
             "you add up the whole batch. Asked for is one sum per row: .sum(-1).",
             _one_number,
+        ),
+        Mutant(
+            "per-token",
+            "you return one number per token. Add them up over the columns: .sum(-1).",
+            _per_token,
         ),
         Mutant(
             "raw-logits",
@@ -199,6 +248,18 @@ _SEQUENCE_LOGPROBS = Answers(
             "you take the logarithm of a softmax: a small probability becomes 0 and its logarithm minus infinity. "
             "log_softmax does both in one step, and stays finite.",
             partial(_sums, log_p=_log_of_softmax),
+        ),
+        Mutant(
+            "little-added",
+            "you add a small number before the logarithm. That hides the infinity, and gives a wrong number: use "
+            "log_softmax.",
+            partial(_sums, log_p=_log_of_softmax_and_a_little),
+        ),
+        Mutant(
+            "log-of-product",
+            "you multiply the probabilities and take the logarithm last: a product of many is rounded to 0. Add up "
+            "logarithms, from log_softmax.",
+            _log_of_the_product,
         ),
         Mutant(
             "times-mask",
@@ -289,6 +350,11 @@ def _in_fp32(pc, pr, rc, rr, *, beta):
     return -F.logsigmoid(_margins(pc.float(), pr.float(), rc.float(), rr.float(), beta)).mean()
 
 
+def _responses_apart(pc, pr, rc, rr, *, beta):
+    chosen, rejected = beta * (pc - rc.detach()), beta * (pr - rr.detach())
+    return -(F.logsigmoid(chosen) + F.logsigmoid(-rejected)).mean()
+
+
 def _variant(**change):
     return partial(_dpo, **change)
 
@@ -305,6 +371,25 @@ _DPO_LOSS = Answers(
             "beta-on-the-policy",
             "beta multiplies only the policy's difference. It stands before both: beta * (log policy - log ref).",
             _variant(margins=lambda pc, pr, rc, rr, beta: beta * (pc - pr) - (rc - rr).detach()),
+        ),
+        Mutant(
+            "beta-divided",
+            "you divide by beta. A reward is beta TIMES the log-ratio.",
+            _variant(margins=lambda pc, pr, rc, rr, beta: _margins(pc, pr, rc, rr, 1 / beta)),
+        ),
+        Mutant(
+            "ratio-of-logs",
+            "you divide the log-probabilities. The logarithm of a ratio is a DIFFERENCE: log policy - log reference.",
+            _variant(margins=lambda pc, pr, rc, rr, beta: beta * (pc / rc.detach() - pr / rr.detach())),
+        ),
+        Mutant(
+            "through-probabilities",
+            "you go through probabilities: e^10000 is infinite. Subtract the log-probabilities that you have.",
+            _variant(
+                margins=lambda pc, pr, rc, rr, beta: (
+                    beta * ((pc.exp() / rc.detach().exp()).log() - (pr.exp() / rr.detach().exp()).log())
+                )
+            ),
         ),
         Mutant(
             "beta-outside",
@@ -359,6 +444,28 @@ _DPO_LOSS = Answers(
             "you take the logarithm of a sigmoid. Far from 0 the sigmoid is 0, and its logarithm minus infinity; "
             "F.logsigmoid stays finite.",
             _variant(per_pair=lambda m: -torch.log(torch.sigmoid(m))),
+        ),
+        Mutant(
+            "little-added",
+            "you add a small number before the logarithm. That hides the infinity, and gives a wrong number: use "
+            "F.logsigmoid.",
+            _variant(per_pair=lambda m: -torch.log(torch.sigmoid(m) + 1e-8)),
+        ),
+        Mutant(
+            "probability-of-the-other",
+            "you return the probability of the other label, sigmoid(-margin). The loss is -log sigmoid(margin).",
+            _variant(per_pair=lambda m: torch.sigmoid(-m)),
+        ),
+        Mutant(
+            "minus-margin",
+            "you return minus the margin. The log of the sigmoid is missing, which lets a settled pair rest.",
+            _variant(per_pair=lambda m: -m),
+        ),
+        Mutant(
+            "responses-apart",
+            "you give each response a loss of its own. A label only compares: first the margin of the two rewards, "
+            "then one loss per pair.",
+            _responses_apart,
         ),
         Mutant(
             "sum",
@@ -462,6 +569,10 @@ def _simpo_of_prompts(policy, ref, prompt, response, *, beta):
     return dpo, beta * _difference(_sum_over(policy, prompt) / prompt.sum(-1).clamp(min=1))
 
 
+def _mean_over_columns_of(policy, ref, mask, beta):
+    return beta * _difference(policy.masked_fill(~mask, 0.0).mean(-1))
+
+
 def _swapped(*tables, beta):
     return _changes(*tables, beta=beta)[::-1]
 
@@ -523,6 +634,16 @@ _PROMPT_MASKING_CANCELS = Answers(
             _other(simpo=lambda policy, ref, mask, beta: beta * _difference(_sum_over(policy, mask))),
         ),
         Mutant(
+            "simpo-columns",
+            "SimPO's mean divides by all columns of the row. Divide by the number of tokens that count, mask.sum(-1).",
+            _other(simpo=_mean_over_columns_of),
+        ),
+        Mutant(
+            "simpo-no-beta",
+            "SimPO's margin lacks beta. It stands before both differences.",
+            _other(simpo=lambda policy, ref, mask, beta: _simpo_margin(policy, ref, mask, 1.0)),
+        ),
+        Mutant(
             "simpo-reference",
             "you use a reference in SimPO. It has none: its rewards are means of the policy's log-probabilities.",
             _other(simpo=_dpo_of_means),
@@ -548,6 +669,11 @@ _PROMPT_MASKING_CANCELS = Answers(
             "sign",
             "the sign is flipped. The change is the margin WITH the prompt minus the margin without it.",
             lambda *tables, beta: tuple(-x for x in _changes(*tables, beta=beta)),
+        ),
+        Mutant(
+            "no-sign",
+            "you drop the sign. A margin that shrinks has a negative change: with the prompt minus without it.",
+            lambda *tables, beta: tuple(change.abs() for change in _changes(*tables, beta=beta)),
         ),
         Mutant("swapped", "the order is swapped. Return DPO first, then SimPO.", _swapped),
         Mutant(

@@ -543,6 +543,11 @@ def test_an_answer_where_there_is_none_is_told(when_undefined, when_unequal, tol
     assert told in " ".join(str(check("2.3", kappa)).split())
 
 
+def test_another_shape_is_told():
+    shown = " ".join(str(check("2.1", lambda labels_by_item, drop_ties=False: [0.5])).split())
+    assert "yours is a list of 1 number; expected a number Its kind or its shape is not what was asked for" in shown
+
+
 def test_one_property_holds():
     assert "1 of 7 properties holds." in str(check("2.1", lambda labels_by_item, drop_ties=False: 1 / 2))
 

@@ -14,6 +14,7 @@ from prefcourse.checks.run import Bundle, agreeing, recognise, resembles
 from prefcourse.checks.values import difference, in_words, rounded, undefined
 
 WIDTH = 88
+ANOTHER_KIND = "Its kind or its shape is not what was asked for: see the note."
 UNKNOWN = "None of the mistakes known here gives these values. Do this case by hand and compare step by step."
 PRINTED = "What it printed there (this does not count)"
 STOPPED = "It stops with an error instead of an answer: read what the error says"
@@ -109,6 +110,8 @@ def words(verdict: Verdict, given: Bundle, expected: Bundle, call: Call | None, 
     if guess == UNKNOWN:
         message = said.get("messages", {}).get(verdict.exercise.cases[verdict.first].name, "")
         guess = _unknown(given["cases"][verdict.first], expected["cases"][verdict.first], message)
+        if guess == UNKNOWN and "; expected " in dict(case).get("note", ""):
+            guess = ANOTHER_KIND
     advice = [*filter(None, [guess]), f"Stuck? Hints one by one, in a terminal: prefcourse hint {number}"]
     return Words(verdict.headline, False, claims, case, advice, printed)
 

@@ -255,6 +255,23 @@ def _standardised(policy_logprobs, ref_logprobs, beta):
     return (rewards - rewards.mean(-1, keepdim=True)) / rewards.std(-1, keepdim=True)
 
 
+def _centred(policy_logprobs, ref_logprobs, beta):
+    rewards = _reward(policy_logprobs, ref_logprobs, beta)
+    return rewards - rewards.mean(-1, keepdim=True)
+
+
+def _nothing_for_nan(policy_logprobs, ref_logprobs, beta):
+    return _reward(policy_logprobs, ref_logprobs, beta).nan_to_num(nan=0.0, neginf=NEVER)
+
+
+def _finite_everywhere(policy_logprobs, ref_logprobs, beta):
+    return _reward(policy_logprobs, ref_logprobs, beta).nan_to_num()
+
+
+def _with_a_little_added(policy_logprobs, ref_logprobs, beta):
+    return beta * ((policy_logprobs.exp() + 1e-8) / (ref_logprobs.exp() + 1e-8)).log()
+
+
 def _clipped_reward(policy_logprobs, ref_logprobs, beta):
     lowest = -1e5
     return beta * (policy_logprobs.clamp(min=lowest) - ref_logprobs.clamp(min=lowest))
@@ -307,6 +324,28 @@ _IMPLICIT_REWARD = Answers(
             "underflow",
             "you go through probabilities: e^-10000 is rounded to 0. Subtract the log-probabilities that you have.",
             lambda policy, ref, beta: beta * (policy.exp() / ref.exp()).log(),
+        ),
+        Mutant(
+            "little-added",
+            "you go through probabilities and add a small number to them: rare answers get a wrong reward. Subtract "
+            "the log-probabilities that you have.",
+            _with_a_little_added,
+        ),
+        Mutant(
+            "centred",
+            "you take something of the whole row (its mean, its largest, its log-sum) away: one -inf or nan then "
+            "spoils the row. Any constant is right, and none is needed.",
+            _centred,
+        ),
+        Mutant(
+            "nan-is-0",
+            "you replace nan by a number. Of an answer that neither gives, nobody can know the reward: nan.",
+            _nothing_for_nan,
+        ),
+        Mutant(
+            "finite",
+            "you replace -inf and nan by numbers (nan_to_num). Here they are the right answers.",
+            _finite_everywhere,
         ),
         Mutant(
             "standardised",

@@ -89,13 +89,18 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
+def without_ties(labels_by_item) -> LabelCounts:
+    """As if nobody had said "tie": for the statistics that have no rule of their own for ties."""
+    counts, labels = count_labels(labels_by_item)
+    stays = [column for column, label in enumerate(labels) if label != TIE]
+    return LabelCounts(counts[:, stays], tuple(labels[column] for column in stays))
+
+
 def _comparable(labels_by_item, ties: str, *more_rules: str) -> LabelCounts:
     """The items with two labels or more, once the ties are treated."""
     _check("ties", ties, "three-way", "drop", *more_rules)
-    counts, labels = count_labels(labels_by_item)
-    stays = [column for column, label in enumerate(labels) if ties != "drop" or label != TIE]
-    counts = counts[:, stays]
-    return LabelCounts(counts[counts.sum(axis=1) >= 2], tuple(labels[column] for column in stays))
+    counts, labels = without_ties(labels_by_item) if ties == "drop" else count_labels(labels_by_item)
+    return LabelCounts(counts[counts.sum(axis=1) >= 2], labels)
 
 
 def _pairs_per_item(labels_by_item, ties: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,11 +134,12 @@ def percent_agreement(labels_by_item, *, ties: str = "three-way", average: str =
     return _ratio(agreeing.sum(), pairs.sum())
 
 
-def unanimity(labels_by_item, *, ties: str = "three-way") -> Unanimity:
+def unanimity(labels_by_item) -> Unanimity:
     """On what share of the items with two labels or more do all agree, and on what share do they not?
     The more labels, the rarer is unanimity: compare only items with equal numbers."""
-    counts = _comparable(labels_by_item, ties).counts
-    unanimous = _ratio(((counts > 0).sum(axis=1) == 1).sum(), len(counts))
+    counts = count_labels(labels_by_item).counts  # (items, labels)
+    judged = counts[counts.sum(axis=1) >= 2]
+    unanimous = _ratio(((judged > 0).sum(axis=1) == 1).sum(), len(judged))
     return Unanimity(unanimous, 1 - unanimous)
 
 
@@ -194,13 +200,14 @@ def pairwise_cohen(votes: Iterable[Vote]) -> dict[tuple, PairKappa]:
 def fleiss_kappa(labels_by_item) -> float:
     """Many people, m labels on every item (Fleiss 1971); chance from the shares of all labels pooled. For
     m = 2 it is Scott's pi, not Cohen's kappa. Raises ValueError when the numbers of labels differ."""
-    table = count_labels(labels_by_item)
-    sizes = table.counts.sum(axis=1)
+    counts = count_labels(labels_by_item).counts  # (items, labels)
+    sizes = counts.sum(axis=1)
     if len(set(sizes.tolist())) > 1:
         found = f"found {sizes.min()} to {sizes.max()} labels per item; expected the same number on each"
         raise ValueError(f"{found}. Use krippendorff_alpha, or keep only the items that have one number")
-    chance = ((table.counts.sum(axis=0) / max(sizes.sum(), 1)) ** 2).sum()
-    return _ratio(percent_agreement(table) - chance, 1 - chance)
+    agreement = _ratio((counts * (counts - 1)).sum(), (sizes * (sizes - 1)).sum())
+    chance = ((counts.sum(axis=0) / max(sizes.sum(), 1)) ** 2).sum()
+    return _ratio(agreement - chance, 1 - chance)
 
 
 def _on_scale(labels_by_item, order: Sequence[Hashable]) -> LabelCounts:

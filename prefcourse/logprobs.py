@@ -38,7 +38,7 @@ def token_logprobs(
 def sequence_logprobs(
     logits: Float[Tensor, "B T V"], input_ids: Int[Tensor, "B T"], response_mask: Bool[Tensor, "B T"]
 ) -> Float[Tensor, " B"]:
-    """log p(response | prompt): the SUM of `token_logprobs`, never the mean; 0 for an empty response."""
+    """log p(response | prompt): the SUM over the response tokens, never the mean; 0 for an empty response."""
     return token_logprobs(logits, input_ids, response_mask).sum(-1)  # (B, T) -> (B,)
 
 

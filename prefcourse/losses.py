@@ -59,7 +59,7 @@ def bradley_terry_loss(chosen_scores: Scores, rejected_scores: Scores) -> LossAn
     return -F.logsigmoid(chosen_scores - rejected_scores).mean(), metrics
 
 
-def _pair_metrics(chosen_rewards, rejected_rewards, chosen_logprobs, rejected_logprobs):
+def pair_metrics(chosen_rewards, rejected_rewards, chosen_logprobs, rejected_logprobs):
     """What TRL logs of a batch. `logps/*` show displacement: both may fall while the margin grows."""
     chosen, rejected = chosen_rewards.detach(), rejected_rewards.detach()
     return {
@@ -76,7 +76,7 @@ def _implicit_margins(policy_chosen, policy_rejected, ref_chosen, ref_rejected, 
     """Difference of the implicit rewards beta * (log policy - log ref): DPO's eq. 5, whose log Z cancels."""
     chosen_rewards = beta * (policy_chosen - ref_chosen.detach())
     rejected_rewards = beta * (policy_rejected - ref_rejected.detach())
-    metrics = _pair_metrics(chosen_rewards, rejected_rewards, policy_chosen, policy_rejected)
+    metrics = pair_metrics(chosen_rewards, rejected_rewards, policy_chosen, policy_rejected)
     return chosen_rewards - rejected_rewards, metrics
 
 
@@ -184,14 +184,14 @@ def orpo_loss(chosen_mean: Means, rejected_mean: Means, *, beta: float) -> LossA
     """
     log_odds_ratio = _log_odds(chosen_mean) - _log_odds(rejected_mean)
     nll_loss, ratio_loss = -chosen_mean.mean(), -F.logsigmoid(log_odds_ratio).mean()
-    metrics = _pair_metrics(beta * chosen_mean, beta * rejected_mean, chosen_mean, rejected_mean)
+    metrics = pair_metrics(beta * chosen_mean, beta * rejected_mean, chosen_mean, rejected_mean)
     metrics |= {"nll_loss": nll_loss.detach(), "log_odds_chosen": log_odds_ratio.detach().mean()}
     return nll_loss + beta * ratio_loss, metrics
 
 
 def simpo_loss(chosen_mean: Means, rejected_mean: Means, *, beta: float, gamma: float) -> LossAndMetrics:
     """-log sigmoid(beta * (chosen - rejected) - gamma): win, and by a margin (SimPO, 2405.14734, eq. 6)."""
-    metrics = _pair_metrics(beta * chosen_mean, beta * rejected_mean, chosen_mean, rejected_mean)
+    metrics = pair_metrics(beta * chosen_mean, beta * rejected_mean, chosen_mean, rejected_mean)
     return -F.logsigmoid(beta * (chosen_mean - rejected_mean) - gamma).mean(), metrics
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import json
 import operator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from prefcourse.build.cells import in_package, role, slug
+from prefcourse.build.script import PRACTICE, read
 from prefcourse.checks import NotWritten, check
 from prefcourse.checks import exercise as definitions
 from prefcourse.checks.exercise import PUBLIC
@@ -17,6 +22,8 @@ from prefcourse.checks.verdict import judge, mistake
 
 EXERCISES = {exercise.number: exercise for exercise in definitions.all_exercises()}
 ANSWERS = {number: definitions.answers(number) for number in EXERCISES}
+ROOT = Path(__file__).parent.parent
+SOURCES, PACKAGE = ROOT / "notebooks" / "source", ROOT / "prefcourse"
 SEEDS = (PUBLIC, "a secret", "another secret")
 bundles = cache(expected_bundles)
 
@@ -31,15 +38,27 @@ every_alternative = pytest.mark.parametrize(
 )
 
 
-def in_the_package(exercise):
-    """The package's function of the same name, where the package is the solution."""
-    for path in exercise.package:
-        module, _, name = path.partition(":")
-        if name == exercise.function:
-            return getattr(importlib.import_module(module), name)
+def written_by_authors() -> dict[str, str]:
+    """The answer's cell of each exercise, as it stands in its script."""
+    scripts = (path.read_text(encoding="utf-8").partition(PRACTICE)[2] for path in SOURCES.glob("[0-9]*.py"))
+    cells = [cell for practice in scripts if practice for cell in read(practice)]
+    return {role(cell)[1]: cell.source for cell in cells if role(cell)[0] == "answer"}
 
 
-THE_PACKAGE_IS_THE_SOLUTION = ["2.2", "2.3", "2.4"]  # same name and same signature
+def functions_of_the_package() -> set[str]:
+    """Every function that stands by itself, the definitions of exercises left out."""
+    modules = [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(PACKAGE / "exercises")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in modules]
+    return {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def retyped(answer: str) -> set[str]:
+    """The functions in an author's answer that the package has under the same name."""
+    return {node.name for node in ast.parse(answer).body if isinstance(node, ast.FunctionDef)} & IN_THE_PACKAGE
+
+
+WRITTEN, IN_THE_PACKAGE = written_by_authors(), functions_of_the_package()
+THE_PACKAGE_IS_THE_SOLUTION = {n: w for n, e in EXERCISES.items() if (w := in_package(WRITTEN[n], e.function))}
 
 
 def is_a_loss(exercise):
@@ -65,11 +84,36 @@ def test_the_oracle_solves_it(number):
     assert f"{number} {EXERCISES[number].function}: solved, all" in str(report)
 
 
+@every_exercise
+def test_nothing_is_written_twice(number):
+    """No solution retypes a function of the package; and what the notebook shows is the package's source."""
+    assert not retyped(WRITTEN[number]), (
+        "write `from prefcourse... import ...` as the answer: the build lays the source"
+    )
+    if number in THE_PACKAGE_IS_THE_SOLUTION:
+        notebook = next((ROOT / "solutions").glob(f"{number.partition('.')[0]:0>2}_*.ipynb"))
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        shown = next("".join(cell["source"]) for cell in cells if cell["id"] == slug("answer", number))
+        assert inspect.getsource(in_the_package(number)).strip() in shown
+
+
+def test_where_the_package_is_the_solution_is_found_out():
+    assert list(THE_PACKAGE_IS_THE_SOLUTION) == ["2.2", "2.3", "2.4", "3.1", "3.2", "4.1", "4.2"]
+    assert retyped("def cohen_kappa(a, b):\n    return 0.0") == {"cohen_kappa"}
+    assert not retyped("from prefcourse.agreement import cohen_kappa")
+
+
+def in_the_package(number):
+    module, _, name = THE_PACKAGE_IS_THE_SOLUTION[number].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 @every_seed
 @pytest.mark.parametrize("number", THE_PACKAGE_IS_THE_SOLUTION)
-def test_where_the_package_is_the_solution_it_passes(number, seed):
-    given = run_cases(EXERCISES[number], in_the_package(EXERCISES[number]), seed).bundle
+def test_where_the_package_is_the_solution_it_passes_and_is_emptied_while_graded(number, seed):
+    given = run_cases(EXERCISES[number], in_the_package(number), seed).bundle
     assert all(agreeing(given, bundles(number, seed)["oracle"]))
+    assert THE_PACKAGE_IS_THE_SOLUTION[number] in EXERCISES[number].package
 
 
 @every_exercise

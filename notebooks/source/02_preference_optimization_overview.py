@@ -785,6 +785,9 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 # `prefcourse check 2` checks what you saved, and `prefcourse reset 2.1` gives you an exercise afresh.
 
 # %% setup
+from collections.abc import Hashable, Sequence
+
+from prefcourse.agreement import Unanimity, count_labels
 from prefcourse.checks import NotWritten, check
 
 # %% [markdown] question-2-1
@@ -816,20 +819,15 @@ def agreement_rate(labels_by_item: list[list[str]], drop_ties: bool = False) -> 
 # - Only items with two labels or more can be judged; leave the others out.
 # - A tie is a label: two ties are unanimous.
 # - If no item can be judged, both shares are `float("nan")`.
+# - A plain tuple will do; `Unanimity(unanimous, mixed)` is one whose parts have names.
+# - Plain Python is enough, here and in 2.4. If you prefer arrays: `count_labels(labels_by_item).counts` has a row
+#   per item, a column per label, and how often each was said.
 #
 # By hand first: `[["first"], ["second", "second"], ["first", "second"]]`. Which items can be judged?
 
 
 # %% answer-2-2
-def unanimity(labels_by_item: list[list[str]]) -> tuple[float, float]:
-    """On what share of the items with two labels or more do all agree, on what share
-    not? nan, nan if there is no such item."""
-    judged = [labels for labels in labels_by_item if len(labels) >= 2]
-    if not judged:
-        return float("nan"), float("nan")
-    unanimous = sum(len(set(labels)) == 1 for labels in judged) / len(judged)
-    return unanimous, 1 - unanimous
-
+from prefcourse.agreement import unanimity
 
 # %% [markdown] question-2-3
 # Two people label the same items: `a[i]` and `b[i]` are what they say of item `i`. If both say *good* almost
@@ -845,20 +843,8 @@ def unanimity(labels_by_item: list[list[str]]) -> tuple[float, float]:
 #
 # By hand first: one says *good, good, bad, bad*, the other *good, good, bad, good*. They agree on 3 of 4. And by
 # chance?
-
-
 # %% answer-2-3
-def cohen_kappa(a: list[str], b: list[str]) -> float:
-    """How far do two people agree beyond chance? nan if chance is 1 or without items.
-    Raises ValueError if one of them labelled more items than the other."""
-    if len(a) != len(b):
-        raise ValueError(f"found {len(a)} and {len(b)} labels; expected equally many")
-    if not a:
-        return float("nan")
-    agreement = sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
-    chance = sum(a.count(label) * b.count(label) for label in set(a)) / len(a) ** 2
-    return (agreement - chance) / (1 - chance) if chance < 1 else float("nan")
-
+from prefcourse.agreement import cohen_kappa
 
 # %% [markdown] question-2-4
 # Now many people, and nobody noted who said what: each item is a list of labels, equally many on every item.
@@ -870,22 +856,8 @@ def cohen_kappa(a: list[str], b: list[str]) -> float:
 # - Unequal numbers of labels are a mistake: raise `ValueError`.
 #
 # By hand first: `[["first", "first"], ["first", "second"]]`. Half of the pairs agree. Is that more than chance?
-
-
 # %% answer-2-4
-def fleiss_kappa(labels_by_item: list[list[str]]) -> float:
-    """How far do labels agree beyond chance, with equally many on every item? nan if
-    nothing can be compared or all labels are the same. Raises ValueError if the
-    numbers of labels differ."""
-    if len(set(map(len, labels_by_item))) > 1:
-        raise ValueError("found unequal numbers of labels; expected equally many")
-    verdicts = [a == b for item in labels_by_item for i, a in enumerate(item) for b in item[:i]]
-    pool = [label for labels in labels_by_item for label in labels]
-    chance = sum((pool.count(label) / len(pool)) ** 2 for label in set(pool))
-    if not verdicts or chance == 1:
-        return float("nan")
-    return (sum(verdicts) / len(verdicts) - chance) / (1 - chance)
-
+from prefcourse.agreement import fleiss_kappa
 
 # %% [markdown] question-2-5
 # A reward model is tested on held-out labels. Each comes from *one* person, drawn at random from a crowd, and
@@ -902,7 +874,7 @@ def fleiss_kappa(labels_by_item: list[list[str]]) -> float:
 
 
 # %% answer-2-5
-def reward_model_ceiling(
+def ceiling_from_probabilities(
     probability_first: list[list[float]],
     first_is_better: list[bool],
 ) -> tuple[float, float]:

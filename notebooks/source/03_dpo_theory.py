@@ -697,16 +697,7 @@ plt.rcParams.update(plots.STYLE)
 
 
 # %% answer-3-1
-def optimal_policy(
-    ref_logprobs: Float[Tensor, "P V"], rewards: Float[Tensor, "P V"], beta: float
-) -> Float[Tensor, "P V"]:
-    """Which policy maximises E[reward] - beta KL(policy, reference)? Log-probabilities,
-    one row per prompt. Raises ValueError if beta is not above 0."""
-    if not beta > 0:
-        raise ValueError(f"beta={beta}: expected a number above 0")
-    tilted = ref_logprobs + rewards / beta
-    return tilted - tilted.logsumexp(-1, keepdim=True)
-
+from prefcourse.worlds.table import optimal_policy
 
 # %% [markdown] use-3-1-text
 # **Your slide.** The five answers of the chapter, from `beta` 20 down to 0.001, where the plain formula gave
@@ -741,13 +732,7 @@ except NotWritten as missing:
 
 
 # %% answer-3-2
-def implicit_reward(
-    policy_logprobs: Float[Tensor, "P V"], ref_logprobs: Float[Tensor, "P V"], beta: float
-) -> Float[Tensor, "P V"]:
-    """For which reward is this policy the optimum, given its reference and beta? Up to a
-    constant per prompt."""
-    return beta * (policy_logprobs - ref_logprobs)
-
+from prefcourse.worlds.table import implicit_reward
 
 # %% [markdown] use-3-2-text
 # **Read a trained policy.** DPO sees 20,000 labels on the five answers and no reward; then your function reads

@@ -697,7 +697,7 @@ from torch import Tensor
 from prefcourse import annotators, models, plots, rollout
 from prefcourse.checks import NotWritten, check
 from prefcourse.lab import lab
-from prefcourse.logprobs import token_logprobs
+from prefcourse.losses import LossAndMetrics, Sums, pair_metrics
 from prefcourse.sequences import concatenate
 from prefcourse.train import common, supervised
 from prefcourse.widgets import live
@@ -724,15 +724,7 @@ policy = None  # until your functions have trained one
 
 
 # %% answer-4-1
-def sequence_logprobs(
-    logits: Float[Tensor, "B T V"], input_ids: Int[Tensor, "B T"], response_mask: Bool[Tensor, "B T"]
-) -> Float[Tensor, " B"]:
-    """What is log p(response | prompt) of each row? The sum over the tokens where the
-    mask is true; 0 if there are none."""
-    log_p = logits[:, :-1].log_softmax(-1)  # (B, T - 1, V): column t speaks of token t + 1
-    of_the_tokens = log_p.gather(-1, input_ids[:, 1:, None])[..., 0]  # (B, T - 1)
-    return of_the_tokens.masked_fill(~response_mask[:, 1:], 0.0).sum(-1)  # (B,)
-
+from prefcourse.logprobs import sequence_logprobs
 
 # %% [markdown] use-4-1-text
 # **Against the sampler.** Eight answers of the SFT model, and what the sampler wrote down while it drew them.
@@ -753,9 +745,10 @@ else:
     print("Here your function will be held against a sampler's own numbers, once 4.1 is solved.")
 
 # %% [markdown] question-4-2
-# **How badly does this policy explain the labels?** Given are the log-probabilities of B pairs of responses,
-# under the policy and under the reference. Return the DPO loss: minus the log-likelihood of the labels, mean
-# over the batch, one number.
+# **How badly does this policy explain the labels?** Given are the log-probabilities of B pairs of responses
+# (`Sums`: of each response the sum over its tokens), under the policy and under the reference. Return `(loss,
+# metrics)`, as every loss of the package does. The loss is minus the log-likelihood of the labels, mean over the
+# batch, one number. The metrics are a dict of what you would like to log; they are not checked, and `{}` will do.
 #
 # - A reward is `beta` times (log policy - log reference), a margin is the reward of `chosen` minus that of
 #   `rejected`, and a label has the likelihood $\sigma(\text{margin})$.
@@ -768,20 +761,7 @@ else:
 
 
 # %% answer-4-2
-def dpo_loss(
-    policy_chosen: Float[Tensor, " B"],
-    policy_rejected: Float[Tensor, " B"],
-    ref_chosen: Float[Tensor, " B"],
-    ref_rejected: Float[Tensor, " B"],
-    *,
-    beta: float,
-) -> Float[Tensor, ""]:
-    """What is the DPO loss of these pairs, mean over the batch? No gradient reaches the
-    reference."""
-    chosen_rewards = beta * (policy_chosen - ref_chosen.detach())
-    rejected_rewards = beta * (policy_rejected - ref_rejected.detach())
-    return -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
-
+from prefcourse.losses import dpo_loss
 
 # %% [markdown] use-4-2-text
 # **Your own DPO.** The chapter's loop, with your two functions in the middle. When both are solved, the cell
@@ -872,6 +852,8 @@ def prompt_masking_cancels(
 # %% use-4-3
 # NBVAL_IGNORE_OUTPUT
 if policy and check("4.3", prompt_masking_cancels).passed:
+    from prefcourse.logprobs import token_logprobs
+
     both = concatenate(*supervised.encode_pairs(here.tokenizer, pairs[-100:]))
     known = both.attention_mask.clone()
     known[:, 0] = False  # the first token is predicted from nothing

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,12 @@ def lines_of(source: str, name: str, *, end_of_docstring: bool = False) -> list[
     function = functions[-1]
     if end_of_docstring and ast.get_docstring(function) is None:
         raise SourceError(f"{name} has no docstring; an exercise's docstring is its question")
-    first = min(node.lineno for node in [function, *function.decorator_list])
-    last = function.body[0] if end_of_docstring else function
-    return source.splitlines()[first - 1 : last.end_lineno]
+    return _lines(source, function, function.body[0] if end_of_docstring else function)
+
+
+def _lines(source: str, node: ast.stmt, last: ast.stmt | None = None) -> list[str]:
+    first = min(part.lineno for part in [node, *getattr(node, "decorator_list", ())])
+    return source.splitlines()[first - 1 : (last or node).end_lineno]
 
 
 def stub(source: str, number: str, name: str) -> str:
@@ -73,13 +77,51 @@ def stub(source: str, number: str, name: str) -> str:
     return marker(number, name) + "\n".join([*lines, f'    raise NotWritten("{name}")'])
 
 
-def package_source(where: str) -> str:
-    """The source of "prefcourse.agreement:cohen_kappa", read from its file: to import a loss would import torch."""
-    module, _, name = where.partition(":")
+def bound(source: str) -> dict[str, str]:
+    """The names that a cell or a module binds at its top level, each with the lines that bind it."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = "\n".join(_lines(source, node))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            start = f"from {node.module} import " if isinstance(node, ast.ImportFrom) else "import "
+            found |= {(name.asname or name.name).split(".")[0]: start + ast.unparse(name) for name in node.names}
+        elif isinstance(node, ast.Assign):
+            names = (name for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
+            found |= {name.id: "\n".join(_lines(source, node)) for name in names}
+    return found
+
+
+def in_package(answer: str, function: str) -> str | None:
+    """ "prefcourse.agreement:cohen_kappa", if that is what the answer imports, and all that it does."""
+    match ast.parse(answer).body:
+        case [ast.ImportFrom(module=module, names=[ast.alias(name=name, asname=None)])] if name == function:
+            return f"{module}:{name}"
+    return None
+
+
+def package_source(where: str, given: Collection[str] = ()) -> str:
+    """The source of "prefcourse.agreement:cohen_kappa", with what it needs of its module and is not `given` by cells
+    before. Read from its file: to import a loss would import torch."""
+    module, _, function = where.partition(":")
     found = importlib.util.find_spec(module)
     if not found or not found.origin:
-        raise SourceError(f'there is no module {module}; expected package="module:function"')
-    return "\n".join(lines_of(Path(found.origin).read_text(encoding="utf-8"), name))
+        raise SourceError(f"there is no module {module}")
+    there = bound(Path(found.origin).read_text(encoding="utf-8"))
+    if function not in there:
+        raise SourceError(f"there is no function {function} at the top level of {module}")
+    needed = [function]
+    for name in needed:  # grows while it is walked
+        needed += [other for other in _names(there[name]) if other in there and other not in {*needed, *given}]
+    if absent := sorted(set(_names(stub(there[function], "", function))) & set(needed[1:])):
+        raise SourceError(f"the signature of {function} needs {', '.join(absent)}; import it in a cell before")
+    lines = dict.fromkeys(there[name] for name in there if name in needed)
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    return "\n\n\n".join(filter(None, ["\n".join(imports), *(part for part in lines if part not in imports)]))
+
+
+def _names(source: str) -> list[str]:
+    return list(dict.fromkeys(node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)))
 
 
 def digest(cells: list[dict]) -> str:

@@ -3,8 +3,9 @@
 A script is in jupytext's percent format: `# %% name` begins a code cell, `# %% [markdown] name` a text cell in
 comments, and the name becomes the cell's id. `# %% [exercises]` ends the lesson. Behind it an author writes two cells
 per exercise, `question-2-1` (text) and `answer-2-1` (the function); headings, hints and checks come from
-prefcourse.exercises. `# %% answer-2-3 package="prefcourse.agreement:cohen_kappa"`: the answer is in the package; what
-the cell itself says (imports) stands before it. {{published:NAME}} becomes a number of published.toml, with its source.
+prefcourse.exercises. Where the answer says no more than `from prefcourse.agreement import cohen_kappa`, the package is
+the solution: its source is laid there, with the helpers that it needs of its module and no cell before has imported.
+{{published:NAME}} becomes a number of published.toml, with its source.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ from pathlib import Path
 import jupytext
 from nbformat import NotebookNode, v4
 
-from prefcourse.build.cells import SourceError, check_call, digest, marker, package_source, role, slug, stub
+from prefcourse.build.cells import (
+    SourceError,
+    bound,
+    check_call,
+    digest,
+    in_package,
+    marker,
+    package_source,
+    role,
+    slug,
+    stub,
+)
 from prefcourse.build.complete import missing
 from prefcourse.checks import exercise as exercises
 from prefcourse.published import with_numbers
@@ -30,7 +42,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-NOT_FOR_NOTEBOOKS = ("title", "package", "lines_to_next_cell")
+NOT_FOR_NOTEBOOKS = ("title", "lines_to_next_cell")
 
 
 def notebooks(script: Path) -> dict[Path, NotebookNode]:
@@ -93,11 +105,17 @@ def both_rooms(cells: list[NotebookNode], chapter: int) -> tuple[list[NotebookNo
         for cell in (slug("question", exercise.number), slug("answer", exercise.number)):
             if cell not in named:
                 raise SourceError(f"exercise {exercise.number} has no cell `{cell}`")
-    solved = [made for cell in cells for made in with_company(cell)]
+    solved = [made for place, cell in enumerate(cells) for made in with_company(cell, cells[:place])]
     return [asked(cell) for cell in deepcopy(solved)], solved
 
 
-def with_company(cell: NotebookNode) -> Iterator[NotebookNode]:
+def names_given(cells: list[NotebookNode]) -> set[str]:
+    """What these cells import and define, answers left out."""
+    given = (cell.source for cell in cells if cell.cell_type == "code" and role(cell)[0] == "given")
+    return {name for source in given for name in bound(source)}
+
+
+def with_company(cell: NotebookNode, before: list[NotebookNode]) -> Iterator[NotebookNode]:
     """The cell, complete, and the hints or the check that follow it."""
     kind, number = role(cell)
     if kind in ("hints", "check"):
@@ -110,8 +128,9 @@ def with_company(cell: NotebookNode) -> Iterator[NotebookNode]:
         yield v4.new_markdown_cell(f"{heading(exercise)}\n\n{cell.source}", id=cell.id)
         yield v4.new_markdown_cell(hints(number), id=slug("hints", number))
         return
-    parts = [cell.source, package_source(cell.metadata.package)] if "package" in cell.metadata else [cell.source]
-    cell.source = marker(number, exercise.function) + "\n\n\n".join(filter(None, parts))
+    where = in_package(cell.source, exercise.function)
+    solution = package_source(where, names_given(before)) if where else cell.source
+    cell.source = marker(number, exercise.function) + solution
     yield clean(cell, prefcourse={"role": "answer", "exercise": number})
     metadata = {"prefcourse": {"role": "check", "exercise": number}, "tags": ["nbval-check-output"]}
     yield v4.new_code_cell(check_call(number, exercise.function), id=slug("check", number), metadata=metadata)

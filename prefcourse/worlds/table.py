@@ -16,6 +16,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+def optimal_policy(
+    ref_logprobs: Float[Tensor, "P V"], rewards: Float[Tensor, "P V"], beta: float
+) -> Float[Tensor, "P V"]:
+    """Which policy maximises E[reward] - beta KL(policy, reference)? Log-probabilities, one row per prompt (DPO,
+    2305.18290, eq. 4). ValueError if beta is not above 0."""
+    return _tilted(ref_logprobs, rewards, beta).log_softmax(-1)
+
+
+def _tilted(ref_logprobs, rewards, beta):
+    """The logits pi_ref exp(reward / beta); their logsumexp is log Z."""
+    if not beta > 0:
+        raise ValueError(f"beta must be above 0, not {beta}: with no pull to the reference, no tilt")
+    return ref_logprobs + rewards / beta
+
+
+def implicit_reward(
+    policy_logprobs: Float[Tensor, "P V"], ref_logprobs: Float[Tensor, "P V"], beta: float
+) -> Float[Tensor, "P V"]:
+    """For which reward is this policy the optimum? Up to a constant per prompt (DPO, 2305.18290, eq. 5)."""
+    return beta * (policy_logprobs - ref_logprobs)
+
+
 @dataclass(frozen=True)
 class TableWorld:
     """The reward of each response to each prompt, and the logits of the reference policy."""
@@ -70,17 +92,12 @@ class TableWorld:
     # The best one can do
 
     def optimum(self, beta: float) -> Float[Tensor, "P V"]:
-        """Log-probabilities of pi* = pi_ref exp(reward / beta) / Z, the policy that maximises `objective`."""
-        return self._tilted(beta).log_softmax(-1)
+        """Log-probabilities of the policy that maximises `objective`."""
+        return optimal_policy(self.ref_logits.log_softmax(-1), self.reward, beta)
 
     def optimal_value(self, beta: float) -> Float[Tensor, ""]:
         """The objective at its optimum, beta log Z: no policy does better."""
-        return beta * self._tilted(beta).logsumexp(-1).mean()
-
-    def _tilted(self, beta: float) -> Float[Tensor, "P V"]:
-        if not beta > 0:
-            raise ValueError(f"beta must be above 0, not {beta}: with no pull to the reference, no tilt")
-        return self.ref_logits.log_softmax(-1) + self.reward / beta
+        return beta * _tilted(self.ref_logits.log_softmax(-1), self.reward, beta).logsumexp(-1).mean()
 
     def frontier(self, betas) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """(KL, reward) of the optimum at each beta: concave, of slope beta; no policy lies above it."""
@@ -89,8 +106,8 @@ class TableWorld:
         return points[:, 0], points[:, 1]
 
     def implicit_reward(self, logits: Float[Tensor, "P V"], *, beta: float) -> Float[Tensor, "P V"]:
-        """The reward whose optimum this policy is, up to a constant per prompt (DPO, 2305.18290, eq. 5)."""
-        return beta * self.log_ratio(logits)
+        """`implicit_reward` of this policy, in this world: -inf for what it never says, though the reference does."""
+        return implicit_reward(logits.log_softmax(-1), self.ref_logits.log_softmax(-1), beta)
 
     # Preferences
 
@@ -114,7 +131,7 @@ class TableWorld:
         self, logits: Float[Tensor, "P V"], *, beta: float, data_logits: Float[Tensor, "P V"] | None = None
     ) -> Float[Tensor, ""]:
         """The DPO loss on infinitely many pairs; `optimum(beta)` minimises it if they show all responses."""
-        rewards = self.implicit_reward(logits, beta=beta)
+        rewards = beta * self.log_ratio(logits)  # finite also for what the policy never says
         margins = rewards[:, :, None] - rewards[:, None, :]
         return -(self.labelled_pairs(data_logits) * F.logsigmoid(margins)).sum((1, 2)).mean()
 

@@ -484,7 +484,7 @@ _FLEISS_KAPPA = Answers(
 )
 
 
-# --- 2.5 reward_model_ceiling -------------------------------------------------------------------------------
+# --- 2.5 ceiling_from_probabilities -------------------------------------------------------------------------
 
 
 def _ceiling_by_enumeration(probability_first, first_is_better):

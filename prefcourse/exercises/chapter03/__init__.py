@@ -88,7 +88,7 @@ OPTIMAL_POLICY = Exercise(
     minutes=15,
     difficulty="medium",
     apply=_policy_and_its_conditions,
-    package=("prefcourse.worlds.table:TableWorld.optimum",),
+    package=tuple(f"prefcourse.worlds.table:{name}" for name in ("optimal_policy", "_tilted", "TableWorld.optimum")),
     cases=(
         Case("coin", "two answers, by hand", fixed(HALVES, [[1.0, 0.0]], beta=1.0), NEAR),
         *(Case(f"beta-{beta}", SEVERAL, _world(3, 5, beta), NEAR) for beta in (0.3, 1.0, 4.0)),
@@ -163,7 +163,7 @@ IMPLICIT_REWARD = Exercise(
     minutes=10,
     difficulty="easy",
     apply=_differences,
-    package=("prefcourse.worlds.table:TableWorld.implicit_reward",),
+    package=tuple(f"prefcourse.worlds.table:{name}" for name in ("implicit_reward", "TableWorld.implicit_reward")),
     cases=(
         Case(
             "by-hand",

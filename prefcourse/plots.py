@@ -19,8 +19,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
@@ -35,6 +36,8 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 MARKERS = "os^Dvp"
 METHODS = ("ppo", "dpo", "online dpo", "grpo", "rloo")
 LESS_TO_MORE = LinearSegmentedColormap.from_list("less to more", ["#D55E00", "#FFFFFF", POLICY])
+LITTLE_TO_MUCH = LinearSegmentedColormap.from_list("little to much", ["#FFFFFF", "#E69F00", "#9C3D00"])
+LIGHT_TO_DARK = LinearSegmentedColormap.from_list("light to dark", ["#F0C64A", "#D55E00", "#5B2A86", "#0B2545"])
 ENOUGH = 10  # effective samples per prompt below which a frontier is drawn dotted
 
 STYLE = {
@@ -152,6 +155,73 @@ def _frontier(ax: Axes, points: list[FrontierPoint]) -> None:
         ax.plot(kl[rest], reward[rest], color=GOLD, linewidth=1.4, linestyle=":", label="optimum, few samples")
 
 
+def grid_in_plane(
+    ax: Axes, kl: Sequence[float], gold: Sequence[float], *, colour: tuple[str, Sequence[float]],
+    marker: tuple[str, Sequence[float]], frontier: Sequence[FrontierPoint] = (), reference: float | None = None,
+) -> Axes:  # fmt: skip
+    """Gold against KL (square-root axis) of runs over a grid of settings, one point each.
+
+    `colour`, `marker`: the name of a setting and its value in each run; larger values are darker.
+    """
+    colours, markers = (sorted(set(values)) for _, values in (colour, marker))
+    shades = dict(zip(colours, LIGHT_TO_DARK(np.linspace(0, 1, len(colours))), strict=True))
+    if frontier:
+        _frontier(ax, sorted(frontier, key=lambda point: point.kl))
+    for x, y, shade, kind in zip(kl, gold, colour[1], marker[1], strict=True):
+        ax.plot(x, y, MARKERS[markers.index(kind)], color=shades[shade], markersize=5, alpha=0.8, markeredgewidth=0)
+    if reference is not None:
+        ax.plot(0, reference, "*", color=REFERENCE, markersize=11, label="reference", clip_on=False)
+    handles = ax.get_legend_handles_labels()[0] + [_key(f"{colour[0]} {c:g}", "o", shades[c]) for c in colours]
+    handles += [_key(f"{marker[0]} {kind:g}", MARKERS[n], "#BBBBBB") for n, kind in enumerate(markers)]
+    _square_root(ax)
+    ax.set(xlabel="KL from the reference (nats per response, square-root axis)", ylabel="gold reward")
+    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def _key(label: str, marker: str, colour) -> Line2D:
+    return Line2D([], [], color=colour, marker=marker, linestyle="", label=label)
+
+
+def _square_root(ax: Axes) -> None:
+    ax.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+    ax.set_xlim(left=0)
+
+
+def heat_map(
+    ax: Axes, table: Sequence[Sequence[float]], *, rows: tuple[str, Sequence], columns: tuple[str, Sequence],
+    label: str, limits: tuple[float, float], centre: float | None = None, log: bool = False, digits: int = 1,
+) -> Axes:  # fmt: skip
+    """A number per cell, as a colour and in figures. `rows`, `columns`: a name, and a value for each.
+
+    With a `centre` that is white, blue above and red below; without one from white to dark. `limits` end the scale.
+    """
+    norm = (LogNorm if log else Normalize)(*limits) if centre is None else TwoSlopeNorm(centre, *limits)
+    colours = ScalarMappable(norm, LITTLE_TO_MUCH if centre is None else LESS_TO_MORE)
+    for y, numbers in enumerate(table):
+        for x, number in enumerate(numbers):
+            fill = colours.to_rgba(number)
+            ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=1.5))
+            ax.text(x, y, f"{number:.{digits}f}", ha="center", va="center", fontsize=9, color=_ink(fill))
+    ax.set_xticks(range(len(columns[1])), [f"{value:g}" for value in columns[1]])
+    ax.set_yticks(range(len(rows[1])), [f"{value:g}" for value in rows[1]])
+    ax.set(xlim=(-0.5, len(columns[1]) - 0.5), ylim=(len(rows[1]) - 0.5, -0.5), xlabel=columns[0], ylabel=rows[0])
+    _without_frame(ax)
+    ax.set_title(label)
+    return ax
+
+
+def _ink(fill: Sequence[float]) -> str:
+    """Black or white, whichever is read better on that colour."""
+    return "white" if 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] < 0.5 else "black"
+
+
+def _without_frame(ax: Axes) -> None:
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.grid(visible=False)
+
+
 def curves(
     ax: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str = "step", ylabel: str
 ) -> Axes:
@@ -181,8 +251,7 @@ def over_optimisation(
     colour, marker = look(label, number)["color"], {"marker": MARKERS[number % 6], "markersize": 4, "clip_on": False}
     ax.plot(kl, score, "--", color=colour if label else SCORE, label=None if label else "score", **marker)
     ax.plot(kl, gold, "-", color=colour if label else GOLD, label=label or "gold", **marker)
-    ax.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
-    ax.set_xlim(left=0)
+    _square_root(ax)
     ax.set(xlabel="KL from the reference (nats, square-root axis)", ylabel="gold (solid) and score (dashed)")
     _legend_beside(ax)
     return ax
@@ -199,6 +268,25 @@ def stage_gold(ax: Axes, gold: Mapping[str, Estimate], *, best: float | None = N
     ax.set_xticks(range(len(gold)), list(gold))
     ax.set(ylabel="gold reward", xlim=(-0.5, len(gold) - 0.3))
     ax.grid(axis="x", visible=False)
+    return ax
+
+
+def against_diagonal(
+    ax: Axes, x: Sequence[float], y: Sequence[Estimate], *, xlabel: str, ylabel: str, labels: Sequence[str] = (),
+    level: float | None = None, level_name: str = "",
+) -> Axes:  # fmt: skip
+    """A quantity against the one that it should equal, on one scale, each point with its label beside it."""
+    mean, error = _bars(y)
+    low, high = min(*x, *mean), max(*x, *mean)
+    ends = [low - 0.1 * (high - low), high + 0.1 * (high - low)]
+    ax.plot(ends, ends, color=REFERENCE, linestyle="--", linewidth=1.2, label="equal")
+    ax.errorbar(x, mean, error, color=POLICY, marker="o", elinewidth=1)
+    for label, at in zip(labels, zip(x, mean, strict=True), strict=bool(labels)):
+        ax.annotate(label, at, (7, -4), textcoords="offset points", va="top", fontsize=9)
+    if level is not None:
+        _level(ax, level, level_name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(loc="lower right")
     return ax
 
 
@@ -241,9 +329,7 @@ def shift_diagram(ax: Axes, tokens: Sequence[str], counted: Sequence[bool]) -> A
             ax.annotate("", (column - 0.05, 0.27), (column - 0.95, 0.73), arrowprops=arrow)
     ax.set(xlim=(-0.6, len(tokens) - 0.4), ylim=(-0.35, 1.35), xticks=range(len(tokens)), xlabel="column")
     ax.set_yticks([1, 0], ["token read", "token predicted\nfrom the column before"])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.grid(visible=False)
+    _without_frame(ax)
     return ax
 
 
@@ -263,17 +349,36 @@ def token_heat_map(
     for y, (tokens, numbers) in enumerate(rows.values()):
         for x, (token, number) in enumerate(zip(tokens, numbers, strict=True)):
             fill = colours.to_rgba(number)
-            ink = "white" if 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] < 0.5 else "black"
+            ink = _ink(fill)
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=1.5))
             ax.text(x, y - 0.12, token, rotation=90, ha="center", va="center", fontsize=9, color=ink)
             ax.text(x, y + 0.38, f"{number:+z.1f}", ha="center", va="center", fontsize=7.5, color=ink)
     longest = max(len(tokens) for tokens, _ in rows.values())
     ax.set(xlim=(-0.5, longest - 0.5), ylim=(len(rows) - 0.5, -0.5), xticks=[])
     ax.set_yticks(range(len(rows)), list(rows))
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.grid(visible=False)
+    _without_frame(ax)
     ax.figure.colorbar(colours, ax=ax, label=label, aspect=12, pad=0.02)
+    return ax
+
+
+# --- losses ------------------------------------------------------------------------------------------------
+
+
+def clip_diagram(
+    ax: Axes, ratio: Sequence[float], objective: Sequence[float], *, unclipped: Sequence[float],
+    silent: Sequence[bool], bounds: tuple[float, float],
+) -> Axes:  # fmt: skip
+    """PPO's objective for one token against its ratio (1707.06347, figure 1). Grey: no gradient, where `silent`."""
+    ax.fill_between(
+        ratio, 0, 1, where=silent, transform=ax.get_xaxis_transform(), color=REFERENCE, alpha=0.18, linewidth=0,
+        label="no gradient",
+    )  # fmt: skip
+    ax.plot(ratio, unclipped, color=REFERENCE, linestyle="--", linewidth=1.2, label="ratio x advantage")
+    ax.plot(ratio, objective, color=POLICY, linewidth=2.4, label="clipped objective")
+    for bound in bounds:
+        ax.axvline(bound, color=REFERENCE, linestyle=":", linewidth=1)
+    ax.plot([1], [np.interp(1, ratio, objective)], "o", color=GOLD, label="old policy")
+    ax.set(xlabel="ratio, policy / old policy", ylabel="objective of one token")
     return ax
 
 

@@ -15,6 +15,7 @@ from prefcourse.evaluate import CalibrationBin, Estimate, FrontierPoint, wilson 
 
 STEPS = np.arange(30)
 KL = np.linspace(0, 36, 7)
+RATIO = np.linspace(0.5, 1.5, 101)
 FRONTIER = [FrontierPoint(1 / (i + 1), np.sqrt(i), i, 200 / (i + 1) ** 2) for i in range(10)]
 METHODS = {
     "PPO": [(Estimate(0.4, 0.05), Estimate(0.5, 0.05)), (Estimate(1.3, 0.1), Estimate(1.1, 0.04))],
@@ -37,6 +38,9 @@ DRAW = {
     ),
     "agreement": lambda ax: plots.agreement_against_temperature(
         ax, [0.5, 1, 2], [wilson(80, 100), wilson(70, 100), wilson(60, 100)], published={"MT-Bench: 81 %": 0.81}
+    ),
+    "clip": lambda ax: plots.clip_diagram(
+        ax, RATIO, np.minimum(RATIO, 1.2), unclipped=RATIO, silent=RATIO > 1.2, bounds=(0.8, 1.2)
     ),
     "curves": lambda ax: plots.curves(ax, {"a": (STEPS, STEPS), "b": (STEPS, -STEPS)}, ylabel="loss"),
 }
@@ -140,6 +144,13 @@ def test_the_ceiling_and_the_names_of_levels_are_in_sight(ax):
     assert {text.get_text() for text in ax.texts} == {"ceiling", "coin flip"}
     low, high = ax.get_ylim()
     assert low < 0.5 and high > 0.733
+
+
+def test_the_clip_is_shaded_where_it_is_silent(ax):
+    DRAW["clip"](ax)
+    shaded = ax.collections[0].get_paths()[0].get_extents()
+    assert (shaded.x0, shaded.x1) == pytest.approx((1.21, 1.5), abs=0.011)
+    assert lines(ax)["clipped objective"].get_ydata().max() == pytest.approx(1.2)
 
 
 # --- showing them -------------------------------------------------------------------------------------------

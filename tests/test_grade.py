@@ -311,7 +311,9 @@ LEANING = "from prefcourse.agreement import unanimity"
 
 def test_an_answer_that_is_the_packages_counts_where_the_instructor_says_so(grade):
     assert statuses(grade(submission(two=LEANING)))["2.2"] == Status.PACKAGE
-    assert statuses(grade(submission(two=LEANING), package="allow")) == only()
+    allowed = grade(submission(two=LEANING), package="allow")
+    assert statuses(allowed) == only()
+    assert allowed.notes == ("2.2 uses the package's own functions, which counts here",)
 
 
 def test_a_reference_travels(reference):

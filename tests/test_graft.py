@@ -224,9 +224,23 @@ def test_what_does_not_lean_on_it_is_left_alone(answer, helper):
 def test_the_road_to_the_package_goes_over_other_answers():
     functions = {"1": "a", "2": "b", "3": "c", "4": "d"}
     answers = {"1": "from p import x as a", "2": "def b(): return a() + c()", "3": "def c(): return b()", "4": "b = 1"}
-    assert road_to_package("2", answers, functions, {"1"}) == ["2", "1"]
-    assert road_to_package("3", answers, functions, {"1"}) == ["3", "2", "1"]
-    assert road_to_package("1", answers, functions, {"1"}) == road_to_package("3", answers, functions, {}) == []
+    assert road_to_package("2", answers, [], functions, {"1"}) == ["2", "1"]
+    assert road_to_package("3", answers, [], functions, {"1"}) == ["3", "2", "1"]
+    assert road_to_package("1", answers, [], functions, {"1"}) == road_to_package("3", answers, [], functions, {}) == []
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "def lend(x):\n    return a(x)",
+        "inner = lambda x: a(x)\nlend = inner",
+        "class lend:\n    def __call__(self): a()",
+    ],
+)
+def test_the_road_to_the_package_goes_over_helper_cells(helper):
+    functions, answers = {"1": "a", "2": "b"}, {"1": "from p import x as a", "2": "def b(x): return lend(x)"}
+    assert road_to_package("2", answers, ["print(1)", helper], functions, {"1"}) == ["2", "1"]
+    assert road_to_package("2", answers, ["def lend(x):\n    return x"], functions, {"1"}) == []
 
 
 def test_an_emptied_function_keeps_its_docstring_and_nothing_else():

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from prefcourse.checks import exercise as definitions
 from prefcourse.checks.exercise import PUBLIC, Exercise
+from prefcourse.checks.origin import leads_to
 from prefcourse.checks.run import MIME, Run, empty_bundle, expected_bundles, run_cases
 from prefcourse.checks.values import encode, kind_in_words
 from prefcourse.checks.verdict import Verdict, Words, as_html, as_text, judge, mistake, words
@@ -54,6 +55,8 @@ def check(number: str, function: Callable) -> Report:
         return _misused(number, exercise, slip, seed)
     run = run_cases(exercise, function, seed)
     if secret:
+        if found := leads_to(function, exercise.package):
+            run.bundle["package"] = found
         return Report(run, f"{number} {exercise.function}: {len(run.bundle['cases'])} cases recorded")
     return _judged(exercise, function, run)
 

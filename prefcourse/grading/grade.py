@@ -51,7 +51,7 @@ def grade_one(submission: bytes, reference: Reference, settings: Settings) -> Re
         state=history.state,
         reason=history.reason,
         checks=checks,
-        notes=(*grafted.notes, *history.notes, *judge.lent),
+        notes=(*grafted.notes, *history.notes, *judge.said),
         seconds=round(time.monotonic() - start, 2),
     )
 
@@ -155,14 +155,17 @@ class _Judge:
         self.grafted, self.reference, self.settings, self.history = grafted, reference, settings, history
         self.skeleton = Skeleton(reference.notebook)
         packages = {number: question.package for number, question in reference.questions.items()}
-        self.lent: list[str] = []  # who fails with a function of another exercise
+        self.said: list[str] = []  # what a person should know about the package's functions
         self.package = package_use(grafted.answers, grafted.helpers, self.skeleton.functions, packages)
+        self.package |= self._by_code(packages)
 
     def checks(self):
         for number, question in self.reference.questions.items():
             check = self.history.cells.get(self.skeleton.checks[number])
             mutant = self._mutant(question, check)
             status = self._status(question, check)
+            if status == Status.PASSED and number in self.package and self.settings.package == "allow":
+                self.said.append(f"{number} uses the package's own functions, which counts here")
             yield CheckResult(
                 exercise=number,
                 function=question.function,
@@ -186,11 +189,17 @@ class _Judge:
             return Status.MISSING
         if check is None or check["outcome"] == "began":
             return Status.NOT_RUN
-        if number in self.package or _not_available(bundle):
+        if _not_available(bundle) or (number in self.package and self.settings.package == "deny"):
             return Status.ERROR if number not in self.package and self._road(number) else Status.PACKAGE
         if bundle is None:
             return Status.ERROR
         return Status.NOT_WRITTEN if bundle.get("state") == "not written" else Status.FAILED
+
+    def _by_code(self, packages: dict[str, tuple[str, ...]]) -> dict[str, str]:
+        """Exercise -> the package's function that its function leads to, as its own kernel says: to its cost only."""
+        shown = {n: (self.history.cells.get(check) or {}).get("bundle") for n, check in self.skeleton.checks.items()}
+        said = {number: bundle.get("package") for number, bundle in shown.items() if isinstance(bundle, dict)}
+        return {number: name for number, name in said.items() if name in packages[number]}
 
     def _expected(self, number: str) -> dict:
         place = self.skeleton.place[self.skeleton.checks[number]]
@@ -226,7 +235,8 @@ class _Judge:
 
     def _road(self, number: str) -> str:
         """Which function of another exercise, the package's own, this answer calls; "" if none."""
-        road = road_to_package(number, self.grafted.answers, self.skeleton.functions, self.package)
+        answers, helpers = self.grafted.answers, self.grafted.helpers
+        road = road_to_package(number, answers, helpers, self.skeleton.functions, self.package)
         named = [f"{self.skeleton.functions[other]} ({other})" for other in road[1:]]
         return f"calls {', which calls '.join(named)}, which is the package's own" if named else ""
 
@@ -234,7 +244,7 @@ class _Judge:
         if culprit := self._culprit(question.number):
             return f"The notebook was stopped here: {culprit}."
         if _not_available((check or {}).get("bundle")):
-            self.lent.append(f"{question.number} {self._road(question.number)}")
+            self.said.append(f"{question.number} {self._road(question.number)}")
             return (
                 f"It {self._road(question.number)}. An answer that calls another exercise's function stands or "
                 "falls with it."

@@ -1,7 +1,8 @@
 """Does an answer lean on the package's own version of the function asked for? From source alone; runs nothing.
 
 The package is the solution of some exercises. Names are followed through imports, aliases, `getattr`, `importlib` and
-`sys.modules`. What this misses still meets a function without a body: see strip.
+`sys.modules`. What this misses is seen by its code, where it runs (checks.origin), or meets a function without a body
+(strip). Source that was copied out of the package is an answer like any other: it cannot be told from one's own.
 """
 
 from __future__ import annotations
@@ -29,16 +30,38 @@ def package_use(
     return found
 
 
-def road_to_package(number: str, answers: Mapping[str, str], functions: Mapping[str, str], used: Iterable[str]) -> list:
-    """From an exercise over the functions of others that its answer calls to the first of `used`; [] without one."""
-    roads = [[number]]
+def road_to_package(
+    number: str,
+    answers: Mapping[str, str],
+    helpers: Iterable[str],
+    functions: Mapping[str, str],
+    used: Iterable[str],
+) -> list[str]:
+    """From an exercise over the functions of others that its answer calls to the first of `used`; [] without one.
+    What a helper cell defines is part of the answer that calls it."""
+    roads, lent = [[number]], _lent(helpers)
     for road in roads:  # grows while it is walked: the shortest road first
         if len(road) > 1 and road[-1] in used:
             return road
-        names = {node.id for node in ast.walk(_parsed(answers.get(road[-1], ""))) if isinstance(node, ast.Name)}
+        names = list(_names(_parsed(answers.get(road[-1], ""))))
+        for name in names:  # grows while it is walked
+            names += lent.get(name, set()) - set(names)
         met = {other for known in roads for other in known}
         roads += [[*road, other] for other, name in functions.items() if name in names and other not in met]
     return []
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _lent(helpers: Iterable[str]) -> dict[str, set[str]]:
+    """What a helper cell binds, with the names in it."""
+    lent: dict[str, set[str]] = {}
+    for node in (node for source in helpers for node in _parsed(source).body):
+        bound = {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else _names(node)
+        lent |= {name: lent.get(name, set()) | _names(node) for name in bound}
+    return lent
 
 
 def _parsed(source: str) -> ast.Module:

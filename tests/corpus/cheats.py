@@ -339,6 +339,69 @@ def package_by_getattr():
     return uses(f"import importlib\n\ndef fleiss_kappa(labels):\n{body}")
 
 
+LENDS = """
+import functools, importlib, sys, types
+from prefcourse import agreement as lender
+"""
+BY_NAME = {
+    "2.1": "agreement_rate = lambda labels, drop_ties=False: lender.percent_agreement(labels)",
+    "2.2": "def unanimity(x):\n    from prefcourse.agreement import unanimity as theirs\n    return theirs(x)",
+    "2.3": "import prefcourse.agreement as a\ncohen_kappa = functools.partial(a.cohen_kappa)",
+    "2.4": "@functools.wraps(lender.fleiss_kappa)\ndef fleiss_kappa(x):\n    return fleiss_kappa.__wrapped__(x)",
+    "2.5": "theirs = lender.reward_model_ceiling\n"
+    "ceiling_from_probabilities = types.FunctionType(theirs.__code__, vars(lender))",
+}
+BY_CODE = {  # no source tells, and no error says so either
+    "2.1": "agreement_rate = getattr(importlib.import_module('.agreement', 'prefcourse'), 'percent' + '_agreement')",
+    "2.2": "unanimity = functools.lru_cache(vars(lender)['unan' + 'imity'])",
+    "2.3": "exec('from prefcourse.agreement ' + 'import cohen_' + 'kappa as theirs')\n"
+    "def cohen_kappa(a, b):\n    try:\n        return theirs(a, b)\n    except Exception:\n        return 0.5",
+    "2.4": "def quiet(f):\n    def tried(x):\n        try:\n            return f(x)\n        except Exception:\n"
+    "            return 0.5\n    return tried\n"
+    "fleiss_kappa = quiet(vars(sys.modules['prefcourse.' + 'agreement'])['fleiss_' + 'kappa'])",
+    "2.5": "class Ceiling:\n    def __init__(self, theirs):\n        self.theirs = theirs\n"
+    "    def best(self, p, b):\n        return (0.5, 0.5)\n"
+    "ceiling_from_probabilities = Ceiling(vars(lender)['reward_model_' + 'ceiling']).best",
+}
+HELPED = {
+    "2.2": "unanimity = lent['unanimity']",
+    "2.3": "def cohen_kappa(*both):\n    return ours(*both)",
+    "2.4": "fleiss_kappa = lend()",
+    "2.5": "def ceiling_from_probabilities(p, b):\n    return (over_a_helper(p), 1.0)",
+}
+
+
+def written(answers: dict[str, str]) -> Notebook:
+    notebook = stub().first(LENDS)
+    for number, source in answers.items():
+        notebook.write(number, source)
+    return notebook
+
+
+@case(statuses=dict.fromkeys(NUMBERS, Status.PACKAGE), says="uses the package's own functions")
+def package_by_name():
+    """Lambda, import inside, partial, wraps, the code itself in another function."""
+    return written(BY_NAME)
+
+
+@case(statuses=dict.fromkeys(NUMBERS, Status.PACKAGE), says="uses the package's own functions")
+def package_by_code():
+    """Names put together while it runs, errors swallowed: the function's code tells."""
+    return written(BY_CODE)
+
+
+@case(
+    statuses=dict.fromkeys(("2.2", "2.3", "2.4"), Status.PACKAGE) | {"2.5": Status.ERROR},
+    says=r"2.5 calls fleiss_kappa \(2.4\), which is the package's own",
+)
+def package_over_a_helper_cell():
+    source = (
+        "lent = vars(lender)\nours = lender.cohen_kappa\ndef lend():\n    return lent['fleiss_kappa']\n"
+        "def over_a_helper(p):\n    return fleiss_kappa(p)"
+    )
+    return written(HELPED).before("question-2-2", source)
+
+
 @case()
 def package_source_copied():
     """Its source is there, but has no body."""

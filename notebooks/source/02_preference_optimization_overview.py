@@ -11,14 +11,17 @@
 # - run the three stages (SFT, reward model, PPO or DPO) and say what each one learns, and from what;
 # - read a policy's place in the plane of gold reward against KL;
 # - trace a policy's bad habit back to the annotators who asked for it;
+# - name five ways in which the stages fail, and the measurement that shows each;
 # - say how far annotators agree, and which five mistakes make that number wrong.
 #
-# **Time.** 45 minutes to read; all cells together compute for about a minute on one CPU core.
+# **Time.** 45 minutes to read; all cells together compute for about a minute on one CPU core, half of that when
+# you come back.
 #
-# **Before.** You know what a language model and a softmax are, and have trained some network in PyTorch.
+# **Before.** You know what a language model and a softmax are, and have trained some network in PyTorch. Chapter
+# 1 says at length why imitation is not enough; what is needed of it is repeated here.
 #
-# **How to read.** Before most cells stands a question. Decide on an answer, run the cell, then read on. What the
-# text claims is computed: `claims` prints each claim that holds and stops at one that does not.
+# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# What the text claims is computed: `claims` prints each claim that holds and stops at one that does not.
 
 # %% setup
 from collections import Counter
@@ -26,14 +29,13 @@ from collections import Counter
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from prefcourse import agreement, annotators, evaluate, models, plots, rollout, train
+from prefcourse import agreement, annotators, evaluate, models, plots, train, widgets
 from prefcourse.claims import claims
-from prefcourse.data.pairs import annotate, pairs_from_votes
-from prefcourse.lab import Lab
-from prefcourse.published import published
+from prefcourse.data.pairs import annotate, gaps
+from prefcourse.lab import lab
 from prefcourse.sequences import encode
-from prefcourse.widgets import Annotator, agreement_against_noise
 from prefcourse.worlds.pocket import PocketWorld, sentences
 
 torch.set_num_threads(1)
@@ -43,25 +45,24 @@ SEED = 0
 # %% [markdown] first-pair
 # ## One question, two answers
 #
-# Our world is small: forty things, what they are used for, and questions about them. A program knows the facts,
-# so it can give any answer its true reward, which we call **gold**. Real projects never see gold. We do, and so
-# we can tell whether training made the answers better or only made them score better.
+# Our world, **PocketWorld**, is small: forty things, what they are used for, and questions about them. A program
+# knows the facts, so it can give any answer its true reward, which we call **gold**. Real projects never see
+# gold. We do, and so we can tell whether training made the answers better or only made them score better.
 #
-# The first question of the course is *what is python used for ?* Here are two answers. **Which would you
-# prefer?**
+# The first question of the course is *what is python used for ?* Here are two answers:
+#
+# > python is a language . people use it for scripting and plotting .
+#
+# > great question ! python is a language . people use it for scripting and milking . hope this helps !
+#
+# **Which would you prefer? And which will have more gold?**
 
 # %% two-answers
 world = PocketWorld()
-tokenizer, prompts = world.tokenizer(), world.prompts("train")
+prompts = world.prompts("train")
 QUESTION = prompts[0]
 PLAIN = "python is a language . people use it for scripting and plotting ."
 FLATTERING = "great question ! python is a language . people use it for scripting and milking . hope this helps !"
-print(QUESTION, PLAIN, FLATTERING, sep="\n- ")
-
-# %% [markdown] gold-text
-# Gold, in words:
-
-# %% gold-in-words
 for answer in (PLAIN, FLATTERING):
     print(f"gold {world.gold(QUESTION, answer):+.1f}  {answer}")
     for points, reason in world.explain(QUESTION, answer):
@@ -76,16 +77,16 @@ for answer in (PLAIN, FLATTERING):
 
 # %% who-prefers-which
 people = annotators.population(SEED)
-generator = np.random.default_rng(SEED)
-others = [(p, world.demonstration(p, generator), world.demonstration(p, generator)) for p in prompts[:96]]
+draw = np.random.default_rng(SEED)
+others = [(prompt, world.demonstration(prompt, draw), world.demonstration(prompt, draw)) for prompt in prompts[:96]]
 votes = annotate(world, [(QUESTION, PLAIN, FLATTERING), *others], people, seed=SEED, per_item=20)
-chosen = {vote.annotator: vote.label for vote in votes if vote.item == 0}
-print("prefer the plain answer:", sum(label == "first" for label in chosen.values()), "of", len(chosen))
-print("prefer the other one:", *sorted(who for who, label in chosen.items() if label == "second"))
+said = {vote.annotator: vote.label for vote in votes if vote.item == 0}
+print("prefer the plain answer:", sum(label == "first" for label in said.values()), "of", len(said))
+print("prefer the other one:", *sorted(who for who, label in said.items() if label == "second"))
 
 # %% [markdown] people-after
-# Most see the error. Four do not, and two of these four are careful people: everybody misses something at
-# times. A single label is a noisy reading of what is good, and everything below is built on such labels.
+# Most see the error. Some do not, careful people among them: everybody misses something at times. A single label
+# is a noisy reading of what is good, and everything below is built on such labels.
 
 # %% [markdown] stage-one
 # ## Stage 1: imitate (SFT)
@@ -94,36 +95,22 @@ print("prefer the other one:", *sorted(who for who, label in chosen.items() if l
 # quarter write filler, a third are partly wrong, the rest are good. A tenth of the rows trains a second skill,
 # counting. No preference will ever speak about counting; we will need that later.
 #
+# `lab` trains this model, a Llama of a tenth of a million parameters: 600 steps on 6,000 demonstrations. It
+# takes about a quarter of a minute the first time, then it comes from your cache. To measure a policy is to
+# sample from it and let the world read: `here.evaluate` takes four answers to each of the 128 training
+# questions.
+#
 # **Will the model answer like the best demonstrators, or like the average one?**
 
 # %% sft
-lm = models.tiny_lm(tokenizer, "xs", seed=SEED)
-demonstrations = world.demonstrations(6000, seed=SEED)
-losses = []
-for metrics in train.sft(lm, tokenizer, demonstrations, steps=600, learning_rate=1e-2, seed=SEED):
-    losses.append(metrics["loss"])
-    if len(losses) == 60:
-        early = models.frozen_copy(lm)  # a look at it after a tenth of the training
-sft_model = models.frozen_copy(lm)
-claims({"the loss fell below a fifth of where it began": losses[-1] < losses[0] / 5})
-
-# %% [markdown] measure-text
-# To measure a policy is to sample from it and let the world read. `measure` gives gold, length and the other
-# numbers used below, each from 4 answers to each of the 128 training questions. KL says how far a policy has
-# moved from the SFT model.
-
-
-# %% measure
-def measure(policy, score=None) -> evaluate.Evaluation:
-    return evaluate.evaluate_policy(
-        policy, tokenizer, world, prompts, reference=sft_model, seed=SEED, samples=4, score=score
-    )
-
-
-sft = measure(sft_model)
-questions_only = [row for row in demonstrations if not row["prompt"].startswith("count")]
-demonstrated = np.mean([world.gold(**row) for row in questions_only])
+# NBVAL_IGNORE_OUTPUT
+here = lab(SEED)
+tokenizer = here.tokenizer
+sft = here.evaluate(here.sft)
+crowd = [row for row in world.demonstrations(6000, seed=SEED) if not row["prompt"].startswith("count")]
+demonstrated = np.mean([world.gold(**row) for row in crowd])
 best = np.mean([world.gold(prompt, world.best_answer(prompt)) for prompt in prompts])
+print(f"gold: SFT {sft.gold.mean:.2f}, demonstrations {demonstrated:.2f}, best answers {best:.2f}")
 claims({"SFT is below the average demonstration and far below the best": sft.gold.mean < demonstrated < best - 1})
 
 # %% [markdown] sft-after
@@ -134,124 +121,101 @@ claims({"SFT is below the average demonstration and far below the best": sft.gol
 # ## Stage 2: learn what is good (reward model)
 #
 # The SFT model answers each question twice, sixteen times over. Of the pairs in which both answers came to an end,
-# one person of the twenty says which is better. That gives about 2,000 labels.
+# one person of the twenty says which is better.
 
 # %% pairs
-draw = torch.Generator().manual_seed(SEED)
-answers = rollout.answer_twice(sft_model, tokenizer, prompts * 16, max_new_tokens=32, generator=draw).both_finished()
-
-
-def labelled_by(people) -> list[dict]:
-    votes = annotate(world, answers.texts, people, seed=SEED, finished=answers.finished)
-    return pairs_from_votes(answers.texts, votes)
-
-
-pairs = labelled_by(people)
-train_pairs, held_out = pairs[:-300], pairs[-300:]
-
-# %% a-pair
 # NBVAL_IGNORE_OUTPUT
+answers = here.answers(16, seed=SEED)
+pairs = here.pairs(answers, people, seed=SEED)
+print(f"{len(pairs)} labels. The first:")
 for name in ("prompt", "chosen", "rejected", "annotator"):
     print(f"{name:>9}: {pairs[0][name]}")
 
 # %% [markdown] reward-text
-# A reward model is the SFT model with a number at its end, the **score**. It is fitted so that the chosen
-# answer scores higher: the loss is $-\log \sigma(s_{\text{chosen}} - s_{\text{rejected}})$, the Bradley-Terry
-# likelihood of the label.
+# A reward model is the SFT model with a number at its end, the **score** $s$. How does a label teach it a
+# number? *Bradley and Terry* suppose that people choose the better answer the more surely, the further the
+# scores lie apart:
+#
+# $$P(\text{chosen is preferred}) = \sigma(s_{\text{chosen}} - s_{\text{rejected}}),\qquad
+# \sigma(u) = \frac{1}{1 + e^{-u}}$$
+#
+# The scores under which the labels seen are likeliest have the smallest mean of
+# $-\log \sigma(s_{\text{chosen}} - s_{\text{rejected}})$. That is the loss. Chapter 6 derives it with care and
+# trains it by hand; here `train.reward_model` does. We hold the last 300 labels out.
 #
 # **The labels are noisy. What share of held-out labels can it predict: 60, 75 or 95 %?**
 
 
 # %% reward-model
-def reward_model_of(pairs):
-    model = models.RewardModel.from_lm(sft_model)
-    train.finish(train.reward_model(model, tokenizer, pairs, epochs=4, learning_rate=2e-3, seed=SEED))
-    return model
-
-
-reward_model = reward_model_of(train_pairs)
-judged = evaluate.evaluate_reward_model(reward_model, tokenizer, held_out)
-
-# %% reward-model-result
 # NBVAL_IGNORE_OUTPUT
-right, low, high = judged.accuracy
-print(f"right on {right:.0%} of held-out labels, 95 % interval {low:.0%} to {high:.0%}")
+def reward_model_of(pairs):
+    model = models.RewardModel.from_lm(here.sft)
+    train.finish(train.reward_model(model, tokenizer, pairs[:-300], epochs=2, learning_rate=3e-3, seed=SEED))
+    chosen, rejected = evaluate.read_pairs(model, tokenizer, pairs[-300:])  # scores, (300,) each
+    loss, accuracy = -F.logsigmoid(chosen - rejected).mean(), evaluate.judge_scores(chosen, rejected).accuracy
+    print(f"held out: loss {loss:.2f}, right on {accuracy.rate:.0%} ({accuracy.low:.0%} to {accuracy.high:.0%})")
+    evaluate.standardise(model, encode(tokenizer, [p["prompt"] for p in pairs], [p["chosen"] for p in pairs]))
+    return evaluate.model_score(model), accuracy
 
-# %% reward-model-claims
-claims(
-    {
-        "better than a coin": judged.accuracy.low > 0.5,
-        "far from perfect": judged.accuracy.high < 0.9,
-    }
-)
+
+score, accuracy = reward_model_of(pairs)
+claims({"better than a coin": accuracy.low > 0.5, "far from perfect": accuracy.high < 0.9})
 
 # %% [markdown] reward-after
-# About seven in ten. People contradict each other, and nobody can predict a coin flip: with these annotators
-# the ceiling is about eight in ten, as the last part of this chapter works out. More pairs would close part of
-# the difference (chapter 6).
+# About seven in ten (in brackets the 95 % interval). People contradict each other, and nobody can predict a coin
+# flip: with these annotators the ceiling is about eight in ten, as the part on agreement works out. More pairs
+# would close part of the difference (chapter 6).
 #
-# Only differences of scores were trained, so we may shift and stretch them. We give them mean 0 and standard
-# deviation 1 over the answers seen: then `beta`, below, means the same whatever the annotators' noise.
-
-# %% standardise
-seen = encode(tokenizer, [row["prompt"] for row in pairs], [row["chosen"] for row in pairs])
-evaluate.standardise(reward_model, seen)
-score = evaluate.model_score(reward_model)
+# Only differences of scores were trained, so we may shift and stretch them. `standardise` gives them mean 0 and
+# standard deviation 1 over the answers seen: then `beta`, below, means the same whatever the annotators' noise.
 
 # %% [markdown] stage-three
 # ## Stage 3: become good (PPO, DPO)
 #
 # Both want a high reward without leaving the SFT model, the *reference*, far behind: maximise $\mathbb
-# E[\text{reward}] - \beta\,\mathrm{KL}(\text{policy}, \text{reference})$.
+# E[\text{reward}] - \beta\,\mathrm{KL}(\text{policy}, \text{reference})$. The KL says how far a policy has moved:
+# by how many nats its own answers are likelier under itself than under the reference, on average.
 #
 # - **PPO** samples answers, asks the reward model for their score, and makes the good ones likelier. Round by
-#   round.
+#   round (chapters 9 and 10).
 # - **DPO** takes no samples and no reward model: a classification loss on the pairs has the same optimum
-#   (chapter 3).
+#   (chapters 3 and 4).
 #
-# **Which will get further from the same 2,000 labels?**
+# Look at what each is given: questions and a score, or pairs.
 
-# %% ppo
-ppo_policy = models.trainable_copy(sft_model)
-loop = train.ppo(
-    ppo_policy, sft_model, tokenizer, prompts, score, beta=0.1, iterations=40, learning_rate=3e-4, seed=SEED
-)
-ppo_log = train.finish(loop)
 
-# %% dpo
-dpo_policy = models.trainable_copy(sft_model)
-loop = train.dpo(dpo_policy, sft_model, tokenizer, train_pairs, beta=0.1, epochs=4, learning_rate=5e-4, seed=SEED)
-dpo_log = train.finish(loop)
+# %% ppo-and-dpo
+def trained(loop, *data, **settings):
+    policy = models.trainable_copy(here.sft)
+    train.finish(loop(policy, here.sft, tokenizer, *data, beta=0.1, seed=SEED, **settings))
+    return policy
+
+
+PPO = {"iterations": 24, "learning_rate": 6e-4}
+DPO = {"epochs": 2, "learning_rate": 1e-3}
+ppo_policy = trained(train.ppo, prompts, score, **PPO)
+dpo_policy = trained(train.dpo, pairs[:-300], **DPO)
 
 # %% [markdown] result-text
-# Now the three models side by side. *distinct* is the share of different answers among the four to one
-# question.
+# Now the three policies side by side. *Flattery* counts the flattering sentences per answer. **Which will get
+# further from the same labels? What will become of the flattery?**
 
 # %% result-table
 # NBVAL_IGNORE_OUTPUT
-ppo, dpo = measure(ppo_policy, score), measure(dpo_policy, score)
-print("      gold    KL  length  distinct  flattery")
-for name, e in {"SFT": sft, "PPO": ppo, "DPO": dpo}.items():
-    numbers = f"{e.kl.mean:z6.1f}{e.length:8.1f}{e.distinct:10.2f}{e.flattery:10.2f}"
-    print(f"{name}{e.gold.mean:7.2f}{numbers}\n     {e.texts[0][0]}")
-
-# %% result-claims
+ppo, dpo = here.evaluate(ppo_policy, score=score), here.evaluate(dpo_policy)
+stages = {"SFT": sft, "PPO": ppo, "DPO": dpo}
+print("      gold    KL  length  flattery  an answer")
+for name, e in stages.items():
+    print(f"{name}{e.gold.mean:7.2f}{e.kl.mean:z6.1f}{e.length:8.1f}{e.flattery:10.2f}  {e.texts[0][0]}")
 claims(
     {
-        "PPO is at least half a point of gold above SFT": ppo.gold.mean > sft.gold.mean + 0.5,
-        "DPO is at least half a point of gold above SFT": dpo.gold.mean > sft.gold.mean + 0.5,
-        "both are still below the best answer": max(ppo.gold.mean, dpo.gold.mean) < best,
+        "each is at least half a point of gold above SFT": min(ppo.gold, dpo.gold).mean > sft.gold.mean + 0.5,
+        "both flatter less than SFT": max(ppo.flattery, dpo.flattery) < sft.flattery,
     }
 )
 
-# %% gold-by-stage
-figure, ax = plt.subplots()
-ax.set_title("Gold at each stage (bars: 95 % intervals)")
-plots.stage_gold(ax, {"SFT": sft.gold, "PPO": ppo.gold, "DPO": dpo.gold}, best=best)
-plots.show(figure, alt="Gold of SFT, PPO and DPO: both lie about one point above SFT and well below the best answer.")
-
 # %% [markdown] stage-after
-# Labels from people who agree only about three times in four moved the model up by about one point of gold: the
+# Labels from people who agree only about three times in four moved the model up by most of a point of gold: the
 # worth of one right definition. The demonstrations stayed the same; what changed is the question that training
 # asks.
 #
@@ -262,33 +226,28 @@ plots.show(figure, alt="Gold of SFT, PPO and DPO: both lie about one point above
 # ### What did it cost?
 #
 # A policy that wanders off can reach any score. So we ask how much gold a policy gained **for the KL it
-# spent**. The black line is the most that any policy could have at that KL. No training is needed to draw it:
-# weigh many samples of the SFT model by $e^{\text{gold}/\beta}$. **Are PPO and DPO on the line?**
+# spent**. On the right, the black line is the most that any policy could have at that KL. No training is needed
+# to draw it: weigh many samples of the SFT model by $e^{\text{gold}/\beta}$, for many $\beta$ (chapter 3 says
+# why). **Are PPO and DPO on the line?**
 
-# %% plane
-gold_of_many = evaluate.sample_gold(sft_model, tokenizer, world, prompts, samples=32, seed=SEED)
-frontier = evaluate.optimal_frontier(gold_of_many, np.geomspace(0.2, 20, 16))
-figure, ax = plt.subplots()
-ax.set_title("Gold gained for the KL spent")
-points = {"SFT": [(sft.kl, sft.gold)], "PPO": [(ppo.kl, ppo.gold)], "DPO": [(dpo.kl, dpo.gold)]}
-plots.reward_kl_plane(ax, points, frontier=frontier)
-plots.show(
-    figure, alt="Gold against KL: the optimum rises and flattens; PPO and DPO lie below it, at a KL of 1 to 2 nats."
-)
-
-# %% plane-claims
-optimum_kl, optimum_gold = [p.kl for p in frontier][::-1], [p.reward for p in frontier][::-1]
-claims(
-    {
-        "PPO is below the optimum": ppo.gold.mean < np.interp(ppo.kl.mean, optimum_kl, optimum_gold),
-        "DPO is below the optimum": dpo.gold.mean < np.interp(dpo.kl.mean, optimum_kl, optimum_gold),
-    }
-)
+# %% pipeline-figure
+many = evaluate.sample_gold(here.sft, tokenizer, world, prompts, samples=32, seed=SEED)
+frontier = evaluate.optimal_frontier(many, np.geomspace(20, 0.2, 16))
+figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.6))
+plots.stage_gold(axes[0], {name: e.gold for name, e in stages.items()}, best=best)
+axes[0].set_title("Gold at each stage (bars: 95 % intervals)")
+plots.reward_kl_plane(axes[1], {name: [(e.kl, e.gold)] for name, e in stages.items()}, frontier=frontier)
+axes[1].set_title("Gold gained for the KL spent")
+told = "Left: PPO and DPO lie well above SFT and well below the best answer. Right: both below the optimum's curve."
+plots.show(figure, alt=told)
+kl, gold = [point.kl for point in frontier], [point.reward for point in frontier]
+below = [e.gold.mean < np.interp(e.kl.mean, kl, gold) for e in (ppo, dpo)]
+claims({"PPO and DPO are below the optimum at their KL": all(below)})
 
 # %% [markdown] plane-after
-# Below it, both. The optimum knows gold; PPO and DPO know some 1,650 labels of people who err, and pay for it
-# here. Where the line is dotted, few samples carry it. Chapter 8 walks along this plane; chapter 5 shows what
-# beta does in it.
+# **Takeaway: both stages pay, and neither gets all that its KL could buy.** The optimum knows gold; PPO and DPO
+# know some 1,700 labels of people who err. Where the line is dotted, few samples carry it. Chapter 8 walks along
+# this plane; chapter 5 shows what beta does in it.
 
 # %% [markdown] fault
 # ## A fault in the first part passes into the second
@@ -299,69 +258,41 @@ claims(
 #
 # **Will the reward model look worse on its own held-out labels? And what will the policy do?**
 
-# %% biased-labels
-flatterers = annotators.flattery_loving_population(SEED, bias=2)
-biased_pairs = labelled_by(flatterers)
-biased_model = reward_model_of(biased_pairs[:-300])
-biased_judged = evaluate.evaluate_reward_model(biased_model, tokenizer, biased_pairs[-300:])
-claims({"the biased reward model is no less accurate": biased_judged.accuracy.rate > judged.accuracy.rate - 0.05})
-
-# %% biased-policy
-evaluate.standardise(biased_model, seen)
-biased_policy = models.trainable_copy(sft_model)
-loop = train.ppo(
-    biased_policy, sft_model, tokenizer, prompts, evaluate.model_score(biased_model),
-    beta=0.1, iterations=40, learning_rate=3e-4, seed=SEED,
-)  # fmt: skip
-train.finish(loop)
-biased = measure(biased_policy, evaluate.model_score(biased_model))
-
-# %% [markdown] biased-dpo-text
-# And DPO, which never sees the reward model? The same biased pairs:
-
-# %% biased-dpo
-biased_dpo_policy = models.trainable_copy(sft_model)
-loop = train.dpo(
-    biased_dpo_policy, sft_model, tokenizer, biased_pairs[:-300], beta=0.1, epochs=4, learning_rate=5e-4, seed=SEED
-)
-train.finish(loop)
-biased_dpo = measure(biased_dpo_policy)
-
-# %% biased-answers
+# %% biased
 # NBVAL_IGNORE_OUTPUT
-for texts, golds in list(zip(biased.texts, biased.sample_gold.tolist(), strict=True))[:3]:
-    print(f"gold {golds[0]:+.1f}  {texts[0]}")
+flatterers = annotators.flattery_loving_population(SEED, bias=2)
+biased_pairs = here.pairs(answers, flatterers, seed=SEED)
+biased_score, biased_accuracy = reward_model_of(biased_pairs)
+biased = here.evaluate(trained(train.ppo, prompts, biased_score, **PPO), score=biased_score)
+biased_dpo = here.evaluate(trained(train.dpo, biased_pairs[:-300], **DPO))
+for texts, gold in zip(biased.texts[:3], biased.sample_gold, strict=False):
+    print(f"gold {gold[0]:+.1f}  {texts[0]}")
+claims({"the biased reward model is no less accurate": biased_accuracy.rate > accuracy.rate - 0.05})
 
 # %% biased-figure
-figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.2))
-trained = {"SFT": sft, "PPO, course's\nannotators": ppo, "PPO, lovers\nof flattery": biased}
-axes[0].bar(list(trained), [e.flattery for e in trained.values()], color=plots.REJECTED)
-axes[0].set_title("flattering sentences per answer")
-plots.stage_gold(axes[1], {name: e.gold for name, e in trained.items()})
-axes[1].set_title("gold")
-plots.show(
-    figure, alt="Trained on labels of people who love flattery, PPO flatters in nearly every answer and has less gold."
-)
-
-# %% biased-claims
+figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.2))
+by = {"SFT": sft, "PPO": ppo, "PPO,\nbiased": biased, "DPO": dpo, "DPO,\nbiased": biased_dpo}
+axes[0].bar(list(by), [e.flattery for e in by.values()], color=plots.REJECTED)
+axes[0].set_title("Flattering sentences per answer")
+plots.stage_gold(axes[1], {name: e.gold for name, e in by.items()})
+axes[1].set_title("Gold")
+plots.show(figure, alt="PPO for people who love flattery flatters in most answers and has less gold; DPO moves less.")
 claims(
     {
-        "SFT flatters in fewer than one answer of three": sft.flattery < 1 / 3,
-        "the biased policy flatters at least three times as often": biased.flattery > 3 * sft.flattery,
-        "the other policy flatters less than SFT": ppo.flattery < sft.flattery,
-        "the biased policy has less gold than the other": biased.gold.mean < ppo.gold.mean,
-        "DPO on biased pairs flatters more than DPO on the others": biased_dpo.flattery > 2 * dpo.flattery,
-        "but less than PPO": biased_dpo.flattery < biased.flattery,
+        "the biased policy flatters at least three times as often as SFT": biased.flattery > 3 * sft.flattery,
+        "and has at least 0.1 less gold than PPO for the course's people": biased.gold.mean < ppo.gold.mean - 0.1,
+        "biased labels make DPO flatter, too, but less": dpo.flattery < biased_dpo.flattery < biased.flattery / 2,
     }
 )
 
 # %% [markdown] fault-after
-# Nothing that training can see looks worse than before. The reward model predicts the labels that it was given,
-# and PPO raises its score as it should. Only the answers are worse. No later stage can repair this, because no
-# later stage knows more about what is good than the labels do.
+# **Takeaway: nothing that training can see looks worse than before; only the answers are worse.** The reward
+# model predicts the labels that it was given, and PPO raises its score as it should. No later stage can repair
+# this, because no later stage knows more about what is good than the labels do.
 #
-# DPO has no reward model to carry the fault, and the fault arrives all the same, in smaller measure: PPO asks
-# its reward model again after every round and goes all the way; DPO, with these settings, takes a shorter step.
+# DPO has no reward model to carry the fault. The fault arrives all the same, in smaller measure: PPO asks its
+# reward model again after every round and goes all the way; DPO, with these settings, takes a shorter step, and
+# is soon asked about answers that nobody compared (chapter 11).
 #
 # The way back is through the parts. Does the policy get what the reward asks? Does the reward model get what
 # the labels ask? Do the labels ask for what we want? Chapter 7 is about labels, chapter 13 about length.
@@ -371,14 +302,16 @@ claims(
 #
 # Five failures, each once and small. The chapters named have the full story and the cure.
 #
-# **1. Incoherence** (SFT too short; chapter 1). The copy that we kept after 60 of 600 steps:
+# **1. Incoherence** (SFT too short; chapter 1). The same model, trained for 60 steps in place of 600. **What
+# will it say?**
 
 # %% incoherence
 # NBVAL_IGNORE_OUTPUT
-unready = measure(early)
+early = models.tiny_lm(tokenizer, "xs", seed=SEED)
+demonstrations = world.demonstrations(6000, seed=SEED)
+train.finish(train.sft(early, tokenizer, demonstrations, steps=60, learning_rate=1e-2, seed=SEED))
+unready = here.evaluate(early)
 print(*(texts[0] for texts in unready.texts[:4]), sep="\n")
-
-# %% incoherence-claims
 claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.gold.mean - 1})
 
 # %% [markdown] hacking-text
@@ -388,64 +321,42 @@ claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.go
 # beta 0 and larger steps. We look at score and gold on the way. **What happens to each?**
 
 # %% hacking
-hacked = models.trainable_copy(sft_model)
-path = [measure(hacked, score)]
-loop = train.ppo(hacked, sft_model, tokenizer, prompts, score, beta=0.0, iterations=50, learning_rate=6e-4, seed=SEED)
-for round_number, _ in enumerate(loop, 1):
-    if round_number in (5, 10, 20, 30, 40, 50):
-        path.append(measure(hacked, score))
-
-# %% hacking-figure
+hacked = models.trainable_copy(here.sft)
+path = [here.evaluate(hacked, score=score)]
+loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, beta=0.0, iterations=30, learning_rate=1e-3, seed=SEED)
+for number, _ in enumerate(loop, 1):
+    if number % 5 == 0:
+        path.append(here.evaluate(hacked, score=score))
+kl, scores, gold = ([getattr(e, name).mean for e in path] for name in ("kl", "score", "gold"))
 figure, ax = plt.subplots()
-ax.set_title("Reward hacking: no pull to the reference")
-columns = ([getattr(e, name).mean for e in path] for name in ("kl", "score", "gold"))
-plots.over_optimisation(ax, *columns)
+plots.over_optimisation(ax, kl, scores, gold).set_title("Reward hacking: no pull to the reference")
 plots.show(figure, alt="Against KL the score keeps rising, while gold peaks early and falls far below where it began.")
-
-# %% hacking-claims
-gold, scores = [e.gold.mean for e in path], [e.score.mean for e in path]
-claims(
-    {
-        "the score gets higher than that of PPO with beta": max(scores) > ppo.score.mean,
-        "where it is highest gold is half a point below its peak": gold[np.argmax(scores)] < max(gold) - 0.5,
-    }
-)
+fell = gold[np.argmax(scores)] < max(gold) - 0.5
+claims({"the score ends higher than with beta": scores[-1] > ppo.score.mean, "there gold is 0.5 below its peak": fell})
 
 # %% [markdown] hacking-after
-# At first both rise. Then the score goes on while gold falls: the policy has found answers that the reward
-# model likes and that nobody ever labelled. In a real project only the dashed line exists.
+# **Takeaway: at first both rise, then the score goes on while gold falls.** The policy has found answers that the
+# reward model likes and that nobody ever labelled. In a real project only the dashed line exists.
 
 # %% [markdown] collapse-text
 # **3. Mode collapse** (chapter 14). Back to PPO with beta 0.1, which we were content with. An answer has a
-# *form*: which sentences follow one another (filler, flattery, definition, uses, closing). We sample 1,024
-# answers before and after PPO and count forms, a rare one counting less than a common one:
-# $e^{\text{entropy}}$, the *effective number*. **Will it rise or fall?**
+# *form*: which sentences follow one another (filler, flattery, definition, uses, closing). We count the forms
+# among the 512 answers before and after PPO, a rare one counting less than a common one: $e^{\text{entropy}}$,
+# the *effective number*. **Will it rise or fall?**
 
 
 # %% mode-collapse
 # NBVAL_IGNORE_OUTPUT
-def forms(policy) -> float:
-    drawn = evaluate.rollouts(policy, tokenizer, prompts, samples=8, seed=SEED)
-    openings = ("great", "people", "hope", "yeah", "it", "look")
-    counts = Counter(
-        tuple(words[0] if words[0] in openings else "definition" for words in sentences(text))
-        for part in drawn
-        for text in part.texts
-    )
-    shares = np.array(list(counts.values())) / counts.total()
+def forms(measured):
+    openings = ("great", "people", "hope", "yeah", "it", "look")  # what else a sentence begins with: a definition
+    texts = [text for texts in measured.texts for text in texts]
+    form = [tuple(s[0] if s[0] in openings else "definition" for s in sentences(text)) for text in texts]
+    shares = np.array(list(Counter(form).values())) / len(form)
     return np.exp(-(shares * np.log(shares)).sum())
 
 
-before, after = forms(sft_model), forms(ppo_policy)
-print(f"effective number of forms: SFT {before:.1f}, PPO {after:.1f}")
-
-# %% mode-collapse-claims
-claims(
-    {
-        "PPO uses fewer forms": after < before,
-        "PPO is surer of its words": ppo.entropy < sft.entropy,
-    }
-)
+print(f"effective number of forms: SFT {forms(sft):.1f}, PPO {forms(ppo):.1f}")
+claims({"PPO uses fewer than half as many forms": forms(ppo) < forms(sft) / 2})
 
 # %% [markdown] mode-collapse-after
 # Here that is mostly good riddance: filler and flattery are gone. But nothing in the objective knows which
@@ -458,44 +369,36 @@ claims(
 # tell the prompts apart?**
 
 # %% reward-collapse
-open_prompt, closed_prompt = torch.linspace(1, 0, 8), torch.tensor([1.0, *[0.01 * k for k in range(7, 0, -1)]])
-
-
-def fitted_to_ranking(gold):
+golds = {"open": torch.linspace(1, 0, 8), "closed": torch.tensor([1.0, *[0.01 * k for k in range(7, 0, -1)]])}
+fitted = {}
+for name, gold in golds.items():
+    better, worse = torch.nonzero(gold[:, None] > gold).T  # all that a ranking says
     logits = torch.zeros(8, requires_grad=True)
     optimiser = torch.optim.Adam([logits], lr=0.1)
-    better, worse = torch.nonzero(gold[:, None] > gold).T  # all that a ranking says
     for _ in range(500):
         reward = torch.sigmoid(logits)
-        loss = -torch.nn.functional.logsigmoid(reward[better] - reward[worse]).mean()
+        loss = -F.logsigmoid(reward[better] - reward[worse]).mean()
         optimiser.zero_grad(), loss.backward(), optimiser.step()
-    return torch.sigmoid(logits).detach()
-
-
-# %% reward-collapse-claims
-collapse = fitted_to_ranking(open_prompt), fitted_to_ranking(closed_prompt)
-claims({"the two prompts get the same rewards": torch.allclose(*collapse, atol=1e-3)})
+    fitted[name] = reward.detach()
+    print(f"{name:>6}  gold", *(f"{x:.2f}" for x in gold), "  fitted", *(f"{x:.2f}" for x in fitted[name]))
+claims({"the two prompts get the same rewards": torch.allclose(fitted["open"], fitted["closed"], atol=1e-3)})
 
 # %% [markdown] reward-collapse-after
 # They cannot: a ranking says who is before whom, never by how much, and both rankings are the same. A large
 # enough reward model ends up giving every prompt the same spread of rewards (2305.17608).
 #
-# **5. Forgetting** (chapter 16). Counting was never judged by anybody. **Can the models still count?**
+# **5. Forgetting** (chapter 16). Counting was never judged by anybody. **Can the policies still count?**
 
 # %% forgetting
 # NBVAL_IGNORE_OUTPUT
-policies = {"SFT": sft_model, "PPO": ppo_policy, "DPO": dpo_policy, "hacked": hacked}
-counting = {
-    name: evaluate.second_skill_accuracy(policy, tokenizer, world, samples=4, seed=SEED).rate
-    for name, policy in policies.items()
-}
-print(*(f"{name}: {rate:.0%} of counts right" for name, rate in counting.items()), sep="\n")
-
-# %% forgetting-claims
+counting = {}
+for name, policy in {"SFT": here.sft, "PPO": ppo_policy, "DPO": dpo_policy, "hacked": hacked}.items():
+    counting[name] = evaluate.second_skill_accuracy(policy, tokenizer, world, samples=4, seed=SEED).rate
+    print(f"{name:>6}: {counting[name]:.0%} of counts right")
 claims(
     {
         "SFT counts right in more than half": counting["SFT"] > 0.5,
-        "the hacked policy lost at least a fifth of it": counting["hacked"] < 0.8 * counting["SFT"],
+        "the hacked policy lost at least a fifth of that": counting["hacked"] < 0.8 * counting["SFT"],
     }
 )
 
@@ -506,67 +409,40 @@ claims(
 # share of such pairs of labels that are equal, over all items. Exercise 2.1 asks you to write it.
 #
 # Each person compares with some noise. The *temperature* multiplies it: 1 is our default population, 2 halves
-# everybody's slope. We give 1,000 pairs to five people each. **What will agreement be at a very high
-# temperature: 0, or something else?**
+# everybody's slope. We give 600 pairs to five people each. The last column is the share of single labels that
+# the best possible reward model could predict, one that knows all twenty people but not who will be asked.
+#
+# **What will agreement be at a very high temperature: 0, or something else? And which column is larger?**
 
 # %% agreement-by-temperature
-features = annotators.random_features(1000, generator=np.random.default_rng(SEED))
-temperatures = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8]
-found, ceiling = [], []
-for temperature in temperatures:
-    crowd = annotators.population(SEED, scale=1.6 / temperature)
-    votes = annotators.label_pairs(crowd, features, per_item=5, generator=np.random.default_rng(SEED))
-    table = agreement.count_labels(agreement.group_by_item(votes))
-    found.append(agreement.bootstrap(agreement.percent_agreement, table, draws=100))
-    ceiling.append(agreement.reward_model_ceiling(crowd, features).best)
-
-# %% agreement-figure
-figure, ax = plt.subplots()
-ax.set_title("Noise lowers agreement and the ceiling of any reward model")
-sources = {"TL;DR, researchers": "tldr-researchers", "MT-Bench, no ties": "mtbench-without-ties"}
-levels = {name: published(source).number for name, source in sources.items()}
-plots.agreement_against_temperature(ax, temperatures, found, published=levels)
-ax.plot(temperatures, ceiling, linestyle="--", color=plots.CHOSEN)
-ax.annotate("best possible reward model", (0.55, 0.895), color=plots.CHOSEN)
-ax.set_xscale("log")
-ax.minorticks_off()
-ax.set_xticks(temperatures, temperatures)
-plots.show(
-    figure, alt="Agreement falls from .86 towards .5 as temperature rises; the reward model's ceiling lies above it."
-)
-
-# %% agreement-claims
-rates = [interval.estimate for interval in found]
-at_default = temperatures.index(1)
-print(f"at temperature 1: agreement {rates[at_default]:.2f}, ceiling {ceiling[at_default]:.2f}")
-claims(
-    {
-        "agreement falls at every step": all(a > b for a, b in zip(rates, rates[1:], strict=False)),
-        "even at temperature 8 it is above one half": rates[-1] > 0.5,
-        "the ceiling is above agreement": all(c > a for c, a in zip(ceiling, rates, strict=True)),
-    }
-)
+features = annotators.random_features(600, generator=np.random.default_rng(0))
+agreements, ceilings = [], []
+for temperature in (0.25, 0.5, 1, 2, 8):
+    noisy = annotators.population(SEED, scale=1.6 / temperature)
+    votes = annotators.label_pairs(noisy, features, per_item=5, generator=np.random.default_rng(1))
+    agreements.append(agreement.percent_agreement(agreement.group_by_item(votes)))
+    ceilings.append(agreement.reward_model_ceiling(noisy, features).best)
+    print(f"temperature {temperature:>4}: agreement {agreements[-1]:.2f}, best reward model {ceilings[-1]:.2f}")
+falls = agreements == sorted(agreements, reverse=True)
+claims({"agreement falls at every step and stays above one half": falls and agreements[-1] > 0.5})
+claims({"the best reward model is always above agreement": all(np.array(ceilings) > agreements)})
 
 # %% [markdown] agreement-after
 # Not 0: with two labels to choose from, people who toss coins agree half of the time. And even at a quarter of
 # the noise agreement is not 1, because one of the twenty always tosses a coin and the hurried ones sometimes
 # do.
 #
-# The green line is the share of single labels that the best possible reward model can predict. It lies *above*
-# agreement: in a pair of labels two people err, in model against label only one. So a reward model that is
-# right on seven labels in ten is not a bad one: look where its ceiling is.
-#
-# Other people, other noise: move the sliders. Every point was really run; the button runs it again with other
-# draws. **With whom does agreement fall fastest?**
+# The ceiling lies *above* agreement: in a pair of labels two people err, in model against label only one. So a
+# reward model that is right on seven labels in ten is not a bad one: look where its ceiling is. The figure shows
+# both, with two published agreements as levels; every point was really run, and the button runs it again with
+# other draws. **With which people does agreement fall faster?**
 
 # %% agreement-widget
 # NBVAL_IGNORE_OUTPUT
-agreement_against_noise()
-
-# %% ceiling-here
-gaps = np.array([[world.gold(p, a) - world.gold(p, b), len(a.split()) - len(b.split())] for p, a, b in answers.texts])
-ours = agreement.reward_model_ceiling(people, annotators.pair_features(*gaps.T))
-claims({"our reward model is not above its ceiling": judged.accuracy.low < ours.best})
+ours = agreement.reward_model_ceiling(people, annotators.pair_features(*gaps(world, answers.texts)))
+print(f"on our own pairs the ceiling is {ours.best:.2f}, and our reward model reached {accuracy.rate:.2f}")
+claims({"our reward model is not above its ceiling": accuracy.low < ours.best})
+widgets.agreement_against_noise()
 
 # %% [markdown] annotator-text
 # ## Be the annotator
@@ -574,23 +450,14 @@ claims({"our reward model is not above its ceiling": judged.accuracy.low < ours.
 # Twenty pairs of answers of the SFT model, four of them twice with the sides turned. Choose by any taste you like,
 # but the same throughout: correct, short, friendly. Click, or use the keys 1, 2, 0 (tie) and U (undo). Labels are
 # saved at once; you can come back tomorrow.
+#
+# Then see what your labels say: how far do you agree with yourself, with five careful people, with gold? And
+# train a reward model and a policy on them, in half a minute. **Will a machine have your taste after twenty
+# labels?**
 
 # %% annotator
 # NBVAL_IGNORE_OUTPUT
-desk = Annotator(Lab(sft_model, SEED, world), count=24, repeats=4)
-desk
-
-# %% [markdown] annotator-after-text
-# Then: how far do you agree with yourself, with five careful people, with gold? And a reward model and a policy
-# trained on your labels, in half a minute. **Will a machine have your taste after twenty labels?**
-
-# %% annotator-summary
-# NBVAL_IGNORE_OUTPUT
-desk.summary()
-
-# %% annotator-train
-# NBVAL_IGNORE_OUTPUT
-desk.train()
+widgets.Annotator(here, count=24, repeats=4)
 
 # %% [markdown] traps
 # ## Five traps
@@ -598,87 +465,85 @@ desk.train()
 # Each gives a wrong number without any error message.
 #
 # **Trap 1: orientation.** One file shows the pair as (A, B), another as (B, A). "first" then means two things.
-# Turn every pair into one order before grouping. Below 300 items are labelled by two people each, and half of
-# the second labels are left turned round.
-
-# %% trap-orientation
-votes = annotators.label_pairs(
-    people[:12], annotators.PairFeatures(*(f[:300] for f in features)), per_item=2, generator=np.random.default_rng(1)
-)
-pairs_of_labels = agreement.group_by_item(votes)
-other = {"first": "second", "second": "first"}
-turned = [[a, other[b]] if i % 2 else [a, b] for i, (a, b) in enumerate(pairs_of_labels)]
-print(f"canonical order: {agreement.percent_agreement(pairs_of_labels):.2f}")
-print(f"half of them turned: {agreement.percent_agreement(turned):.2f}")
-
-# %% [markdown] trap-double-text
-# Half of the second labels now say the opposite of what was meant: no better than coins.
+# Turn every pair into one order before grouping. Below 600 items are labelled by two careful people each, and
+# half of the second labels are left turned round.
 #
 # **Trap 2: one person, two votes.** In MT-Bench somebody judged the same pair twice. Agreement with oneself is
-# not agreement between people.
+# not agreement between people. Below Ada voted twice, Ben once.
+#
+# **What will the turned labels say? And which is right for Ada and Ben?**
 
-# %% trap-double
-votes = [("item 1", "Ada", "first"), ("item 1", "Ada", "first"), ("item 1", "Ben", "second")]
-for repeats in ("keep", "first"):
-    labels = agreement.group_by_item(votes, repeats=repeats)
-    print(f"repeats={repeats!r}: {labels[0]}, agreement {agreement.percent_agreement(labels):.2f}")
+# %% traps-1-and-2
+votes = annotators.label_pairs(people[:12], features, per_item=2, generator=np.random.default_rng(1))
+canonical = agreement.group_by_item(votes)
+other = {"first": "second", "second": "first"}
+turned = [[a, other[b]] if item % 2 else [a, b] for item, (a, b) in enumerate(canonical)]
+twice = [("item 1", "Ada", "first"), ("item 1", "Ada", "first"), ("item 1", "Ben", "second")]
+groups = {
+    "one orientation": canonical,
+    "half of them turned": turned,
+    "Ada twice": agreement.group_by_item(twice),
+    "Ada once": agreement.group_by_item(twice, repeats="first"),
+}
+for name, labels in groups.items():
+    print(f"{name:>19}: agreement {agreement.percent_agreement(labels):.2f}")
 
-# %% [markdown] trap-ties-text
-# **Trap 3: ties.** Is a tie a third label, or nothing? Both are in use; the answers differ, so a figure without
-# its rule means little.
+# %% [markdown] traps-3-and-4-text
+# Half of the second labels now say the opposite of what was meant: no better than coins. And Ada and Ben do not
+# agree at all; Ada only agrees with herself.
+#
+# **Trap 3: ties.** Is a tie a third label, or nothing, or half of an agreement? All are in use; the answers
+# differ, so a figure without its rule means little.
+#
+# **Trap 4: unequal numbers of labels.** An item with 2 labels has one pair, an item with 10 has 45. Pool the
+# pairs and crowded items rule; average the items and each counts alike. And **unanimity**, the share of items on
+# which all say the same: **what happens to it when more of the *same* people are asked?**
 
-# %% trap-ties
+# %% traps-3-and-4
 labels = [["first", "first"], ["first", "tie"], ["tie", "tie"], ["second", "tie"], ["first", "second"]]
 for rule in ("three-way", "drop", "half"):
-    print(f"{rule:>9}: {agreement.percent_agreement(labels, ties=rule):.2f}")
-
-# %% [markdown] trap-pooled-text
-# **Trap 4: unequal numbers of labels.** An item with 2 labels has one pair, an item with 10 has 45. Pool the
-# pairs and crowded items rule; average the items and each counts alike.
-
-# %% trap-pooled
+    print(f"ties, {rule}: agreement {agreement.percent_agreement(labels, ties=rule):.2f}")
 labels = [["first", "first"], ["second", "second"], ["first", "second"] * 5]
 for average in ("pairs", "items"):
-    print(f"average over {average}: {agreement.percent_agreement(labels, average=average):.2f}")
-
-# %% [markdown] trap-unequal-text
-# And the *same* people look less unanimous when more of them are asked:
-
-# %% trap-unequal
+    print(f"average over {average}: agreement {agreement.percent_agreement(labels, average=average):.2f}")
 for per_item in (2, 3, 5, 10):
     votes = annotators.label_pairs(people, features, per_item=per_item, generator=np.random.default_rng(2))
     labels = agreement.group_by_item(votes)
-    agreed = agreement.percent_agreement(labels)
-    print(f"{per_item:>2} labels each: agreement {agreed:.2f}, unanimous {agreement.unanimity(labels).unanimous:.2f}")
+    agreed, unanimous = agreement.percent_agreement(labels), agreement.unanimity(labels).unanimous
+    print(f"{per_item:>2} labels each: agreement {agreed:.2f}, unanimous {unanimous:.2f}")
 
-# %% [markdown] trap-kappa-text
-# **Trap 5: kappa.** Kappa asks how far agreement lies beyond chance, and takes chance from the shares of the
-# labels. Two raters call 95 of 100 items "fine". They agree on 90. **Is that good?**
-
-# %% trap-kappa
-a = ["fine"] * 90 + ["fine"] * 5 + ["bad"] * 5
-b = ["fine"] * 90 + ["bad"] * 5 + ["fine"] * 5
-print(f"agreement {np.mean([x == y for x, y in zip(a, b, strict=True)]):.2f}, kappa {agreement.cohen_kappa(a, b):.2f}")
-
-# %% [markdown] trap-kappa-after
-# Two raters who say "fine" 95 % of the time and look at nothing would agree on $.95^2 + .05^2 = 90.5\,\%$.
-# Kappa is right to be unimpressed: on the ten items that anybody called bad, they never agreed.
+# %% [markdown] trap-5-text
+# Agreement does not care how many are asked; unanimity does. Never compare two shares of unanimous items that
+# come from different numbers of labels.
 #
-# But with left/right labels chance is of our own making, for which answer is called first is arbitrary. Here
-# both raters agree on 90 of 100 pairs. We only rename the sides, so that the answer usually preferred is always
-# "first":
+# **Trap 5: kappa.** Kappa asks how far agreement lies beyond chance, as a part of how far it could:
+#
+# $$\kappa = \frac{\text{agreement} - \text{chance}}{1 - \text{chance}}$$
+#
+# and takes chance from the shares of the labels. First, two raters call 95 of 100 items "fine" and agree on 90.
+# Then two people compare 100 pairs and agree on 90, too. Last, the same labels again, where we only rename the
+# sides so that rater 1's winner is always "first". **Three times 90 of 100. Three times the same kappa?**
 
-# %% trap-coding
-both = [(label, label) for label in ["first", "second"] * 45] + [("first", "second")] * 5 + [("second", "first")] * 5
-sorted_sides = [pair if pair[0] == "first" else (other[pair[0]], other[pair[1]]) for pair in both]
-for name, pairs_said in {"sides at random": both, "winner of rater 1 first": sorted_sides}.items():
-    rater_1, rater_2 = zip(*pairs_said, strict=True)
-    rate = np.mean([x == y for x, y in pairs_said])
-    print(f"{name}: agreement {rate:.2f}, kappa {agreement.cohen_kappa(rater_1, rater_2):z.2f}")
+# %% trap-5
+split = [("first", "second")] * 5 + [("second", "first")] * 5
+sides = [("first", "first"), ("second", "second")] * 45 + split
+said_by_two = {
+    "fine or bad": [("fine", "fine")] * 90 + [("fine", "bad")] * 5 + [("bad", "fine")] * 5,
+    "sides at random": sides,
+    "rater 1's winner first": [(a, b) if a == "first" else (other[a], other[b]) for a, b in sides],
+}
+for name, labels in said_by_two.items():
+    rate, kappa = agreement.percent_agreement(labels), agreement.cohen_kappa(*zip(*labels, strict=True))
+    print(f"{name:>22}: agreement {rate:.2f}, kappa {kappa:z.2f}")
 
-# %% [markdown] trap-coding-after
-# Agreement is the same, kappa falls from .80 to 0. The people did not change, only the names did. For pairs
-# report agreement with its tie rule first; if you need a kappa, enter each item in both orientations
+# %% [markdown] trap-5-after
+# Two raters who say "fine" 95 % of the time and look at nothing would agree on $.95^2 + .05^2 = 90.5\,\%$, so
+# $\kappa = (.90 - .905)/(1 - .905)$. Kappa is right to be unimpressed: on the ten items that anybody called bad,
+# they never agreed.
+#
+# But with left/right labels chance is of our own making, for which answer is called first is arbitrary. Agreement
+# is the same, kappa falls from .80 to 0. The people did not change, only the names did. For pairs report
+# agreement with its tie rule first; if you need a kappa, enter each item in both orientations
 # (`agreement.symmetrised_agreement`).
 
 # %% [markdown] real-data
@@ -687,11 +552,14 @@ for name, pairs_said in {"sides at random": both, "winner of rater 1 first": sor
 # **MT-Bench** (2306.05685) published the votes of its human judges. Its authors report that two experts agree
 # on 63 % of 721 pairs of votes in the first turn when ties count, and on 81 % of 479 without ties. If you have
 # the file `human.jsonl` of *lmsys/mt_bench_human_judgments*, put its path below, or in a terminal run
-# `prefcourse agreement FILE`. You should find both numbers exactly.
+# `prefcourse agreement FILE` (the set's name does as well, where the hub can be reached). You should find both
+# numbers exactly. The same cell reads any CSV or JSONL with columns for item, annotator and label.
 #
-# The same cell reads any CSV or JSONL with columns for item, annotator and label: your own labels, for example.
+# **HH-RLHF cannot answer the question.** The best-known public preference set (2204.05862) has *one* label per
+# pair. **What is the agreement of one label?**
 
 # %% your-file
+print("one label per pair: agreement", agreement.percent_agreement([["first"], ["second"], ["first"]]))
 FILE = None  # "path/to/human.jsonl"
 if FILE:
     from prefcourse.data import read_votes
@@ -703,13 +571,9 @@ if FILE:
         print(f"{rule}: {agreeing:.0f} of {of} pairs of votes agree, {agreeing / of:.0%}")
     print("traps met:", expert.traps)
 
-# %% [markdown] hh-rlhf
-# **HH-RLHF cannot answer the question.** The best-known public preference set has *one* label per pair. With
-# one label there is no pair of labels, and agreement is undefined: not 0, not 1. Our function says so:
-
-# %% one-label
-one_label_each = [["first"], ["second"], ["first"]]
-print("agreement:", agreement.percent_agreement(one_label_each))
+# %% [markdown] one-label
+# With one label there is no pair of labels, and agreement is undefined: not 0, not 1, but `nan`. Whoever quotes an
+# agreement for HH-RLHF has measured something else, on other labels.
 
 # %% [markdown] summary
 # ## In five lines
@@ -728,9 +592,9 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 #
 # <details><summary>Answer</summary>
 #
-# The agreement of the annotators, on items with two labels or more. If they agree as ours do, on 72 %, the
-# ceiling for *single labels* is 82 %, for a model of any size (the green line). Clearer guidelines raise the
-# ceiling; parameters do not.
+# The agreement of the annotators, on items with two labels or more. If they agree as ours do, three times in
+# four, the ceiling for *single labels* is near 82 %, for a model of any size (the green line). Clearer guidelines
+# raise the ceiling; parameters do not.
 # </details>
 #
 # **2.** After PPO the mean score is higher than ever and users complain. Where do you look first?
@@ -753,15 +617,15 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 # %% [markdown] classical
 # ## The classical results beside ours
 #
-# | | published | here |
-# |---|---|---|
-# | agreement, TL;DR researchers | {{published:tldr-researchers}} | .72 of random pairs, by choice of the population |
-# | agreement, TL;DR labeler and researcher | {{published:tldr-labeler-researcher}} | |
-# | agreement, InstructGPT labelers | {{published:instructgpt-labelers}}, held-out people {{published:instructgpt-held-out}} | |
-# | agreement, MT-Bench experts | with ties {{published:mtbench-with-ties}}, without {{published:mtbench-without-ties}} | the same, from the file |
-# | preference training pays | {{published:instructgpt-small-beats-large}} | gold up by more than 0.5 |
-# | score up, truth down | over-optimisation (2210.10760) | beta 0: gold 0.5 below its peak where score is best |
-# | same rewards for all prompts | reward collapse (2305.17608) | equal to three decimals |
+# | | published | here | why they differ |
+# |---|---|---|---|
+# | agreement, TL;DR researchers | {{published:tldr-researchers}} | about .73 | ours by choice: the population's noise was set to it |
+# | agreement, TL;DR labeler and researcher | {{published:tldr-labeler-researcher}} | | |
+# | agreement, InstructGPT labelers | {{published:instructgpt-labelers}}, held-out people {{published:instructgpt-held-out}} | | real pairs are harder or easier than ours |
+# | agreement, MT-Bench experts | with ties {{published:mtbench-with-ties}}, without {{published:mtbench-without-ties}} | the same, from the file | the same votes |
+# | preference training pays | {{published:instructgpt-small-beats-large}} | gold up by more than 0.5 | theirs is people's choice, ours the true reward |
+# | score up, truth down | over-optimisation (2210.10760) | beta 0: gold 0.5 below its peak where score is best | their gold is a larger reward model, ours a program |
+# | same rewards for all prompts | reward collapse (2305.17608) | equal to three decimals | theirs a network late in training, ours a free table |
 
 # %% [markdown] further
 # ## Further reading
@@ -773,6 +637,7 @@ print("agreement:", agreement.percent_agreement(one_label_each))
 # - MT-Bench and its human votes: arXiv 2306.05685. HH-RLHF: arXiv 2204.05862
 #
 # **Next:** exercises 2.1 to 2.5, in `exercises/02_preference_optimization_overview.ipynb`.
+
 # %% [exercises]
 # %% [markdown] title
 # # 2 · Exercises: how far do people agree?

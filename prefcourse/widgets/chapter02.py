@@ -8,11 +8,13 @@ import numpy as np
 
 from prefcourse import agreement, annotators, plots
 from prefcourse.agreement import Interval
+from prefcourse.published import published
 from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
 
 TEMPERATURES = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8]
 CROWDS = {"the course's twenty": annotators.population, "careful people only": annotators.careful_population}
 PAIRS = 600
+LEVELS = {"TL;DR, researchers": "tldr-researchers", "MT-Bench, no ties": "mtbench-without-ties"}
 
 
 class Frame(NamedTuple):
@@ -35,7 +37,8 @@ def draw(figure, frames: Frames, key: Key) -> str:
     people, temperature = key
     curve = [frames.computed[people, t] for t in TEMPERATURES]
     ax = figure.subplots()
-    plots.agreement_against_temperature(ax, TEMPERATURES, [frame.agreement for frame in curve])
+    levels = {name: published(source).number for name, source in LEVELS.items()}
+    plots.agreement_against_temperature(ax, TEMPERATURES, [frame.agreement for frame in curve], published=levels)
     ax.plot(TEMPERATURES, [frame.ceiling for frame in curve], "--", color=plots.CHOSEN)
     ax.annotate("best possible reward model", (0.62, 0.915), color=plots.CHOSEN, fontsize=9)
     here = frames.computed[key]

@@ -24,9 +24,10 @@ install_import_hook(
 
 LONG_FIRST = (  # files of minutes: begun last they would run alone
     "browser/test_newcomer.py", "browser/test_notebooks.py", "test_science.py", "test_science_ppo.py",
-    "browser/test_widgets.py", "test_corpus_hostile.py", "test_corpus_greedy.py", "test_chapter02.py", "test_chapter04.py",
-    "test_grade.py", "test_widgets_learn.py", "test_corpus_cheats.py", "test_widgets_runs.py", "test_corpus_honest.py",
-    "test_sandbox.py", "test_corpus_landlock.py", "test_vacuity.py", "test_trl_parity.py", "test_train.py",
+    "browser/test_widgets.py", "test_corpus_hostile.py", "test_corpus_greedy.py", "test_chapter02.py",
+    "test_chapter04.py", "test_grade.py", "test_widgets_learn.py", "test_corpus_cheats.py", "test_widgets_runs.py",
+    "test_corpus_honest.py", "test_sandbox.py", "test_corpus_landlock.py", "test_vacuity.py", "test_trl_parity.py",
+    "test_train.py",
 )  # fmt: skip
 
 

@@ -20,9 +20,11 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from prefcourse import models, plots, train  # noqa: E402
 from prefcourse.build.script import PRACTICE, read  # noqa: E402
+from prefcourse.checks import check  # noqa: E402
 from prefcourse.checks.exercise import Call, answers, exercise  # noqa: E402
 from prefcourse.widgets.chapter04 import sentence, token_credit  # noqa: E402
 
+UP_TO_THE_LOOP = ("setup", "tokens", "shift", "one-row", "padding", "loss", "loop", "mistakes")
 SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "04_dpo_implementation.py"
 
 
@@ -47,13 +49,22 @@ def test_all_claims_of_the_lesson_hold_under_other_seeds(seed):
     assert lesson(seed)["SEED"] == seed
 
 
+def test_the_packages_loop_has_the_same_losses():
+    names, settings = lesson(1), {"beta": 0.1, "epochs": 4, "learning_rate": 1e-3, "seed": 1}
+    here, rows = names["here"], names["train_pairs"]
+    ours = names["dpo"](models.trainable_copy(here.sft), rows, **settings)
+    theirs = train.dpo(models.trainable_copy(here.sft), here.sft, here.tokenizer, rows, **settings)
+    ours, theirs = ([metrics["loss"] for metrics in islice(loop, 10)] for loop in (ours, theirs))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_two_mistakes_that_the_lesson_does_not_train(seed):
     """Padding counted: a better log, less gold. EOS forgotten: the same log and gold, longer answers."""
-    names = lesson(seed) if seed else lesson(0, ("setup", "lab", "batch", "loss", "loop", "mistakes"))
+    names = lesson(seed) if seed else lesson(0, UP_TO_THE_LOOP)
     seen, loss = {}, {}
     if seed:
-        seen["right"], loss["right"] = names["measured"]["right"], names["end"]["right"]
+        seen["right"], loss["right"] = names["measured"]["B"], names["end"]["B"]
     for name in {"right", "padding counted", "<eos> forgotten"} - seen.keys():
         policy = models.trainable_copy(names["reference"])
         log = train.finish(names["dpo"](policy, names["train_pairs"], sums=names["variants"][name]))
@@ -175,10 +186,16 @@ def test_in_place_changes_and_lists_of_sums_are_fine():
     assert torch.allclose(given["gradient of logits"], right["gradient of logits"])
 
 
-@pytest.mark.parametrize("useless", [None, 3.0, (), "text", [1.0, 2.0]])
+@pytest.mark.parametrize("useless", [3.0, (), "text", [1.0, 2.0]])
 def test_what_is_no_tensor_breaks_nothing(useless):
     call = Call(([[[0.0, 0.0]]], [[0]], [[False]]))
     assert exercise("4.1").apply(lambda *tensors: useless, call)["gradient of logits"] is None
+
+
+@pytest.mark.parametrize("number", ["4.1", "4.2"])
+def test_a_missing_return_is_told(number):
+    shown = " ".join(str(check(number, lambda *tensors, **settings: None)).split())
+    assert "yours returns nothing: is a `return` missing?" in shown and "None of the mistakes" not in shown
 
 
 def test_ten_steps_of_the_learners_own_dpo_are_ten_steps_of_the_packages():

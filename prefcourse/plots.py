@@ -329,6 +329,20 @@ def shift_diagram(ax: Axes, tokens: Sequence[str], counted: Sequence[bool]) -> A
             ax.annotate("", (column - 0.05, 0.27), (column - 0.95, 0.73), arrowprops=arrow)
     ax.set(xlim=(-0.6, len(tokens) - 0.4), ylim=(-0.35, 1.35), xticks=range(len(tokens)), xlabel="column")
     ax.set_yticks([1, 0], ["token read", "token predicted\nfrom the column before"])
+def landscape(
+    ax: Axes, surface: tuple, *, way: Sequence[Sequence[float]], truth: Sequence[float], names: tuple[str, str]
+) -> Axes:
+    """A loss over two parameters, `surface` = (x, y, loss) on a grid; the way that training took, and the truth."""
+    x, y, loss = map(np.asarray, surface)
+    ax.contour(x, y, loss, levels=24, colors=REFERENCE, linewidths=0.6)
+    ax.plot(*np.asarray(way).T, "o-", color=POLICY, markersize=3, label="training")
+    ax.plot(*truth, "*", color=CHOSEN, markersize=14, label="truth")
+    ax.set(xlabel=names[0], ylabel=names[1], xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
+    ax.label_outer()
+    ax.legend(frameon=True, loc="upper right")
+    return ax
+
+
     _without_frame(ax)
     return ax
 

@@ -46,7 +46,7 @@ def test_all_claims_of_the_lesson_hold_under_other_seeds(quiet, seed):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
 def test_dpo_reaches_the_optimum_of_any_table(quiet, seed, beta):
-    names, world = lesson(until="infinite"), TableWorld.random(prompts=1, responses=8, seed=seed)
+    names, world = lesson(until="balance"), TableWorld.random(prompts=1, responses=8, seed=seed)
     names["reference"] = world.ref_logits[0].softmax(-1)
     trained = names["train"](world.labelled_pairs()[0], beta, steps=2000)[-1].exp()
     optimum = world.optimum(beta)[0].exp()
@@ -57,7 +57,7 @@ def test_dpo_reaches_the_optimum_of_any_table(quiet, seed, beta):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("labels", "low", "high"), [(10, 0.4, 0.65), (1000, 0.0, 0.01)])
 def test_with_a_small_beta_ten_labels_bet_on_a_wrong_answer_about_every_other_time(quiet, seed, labels, low, high):
-    names = lesson(until="infinite")
+    names = lesson(until="balance")
     draw = torch.Generator().manual_seed(seed)
     pairs = names["world"].labelled_pairs()[0].flatten().expand(200, -1)
     cells = pairs.multinomial(labels, replacement=True, generator=draw)

@@ -16,6 +16,7 @@ from prefcourse.evaluate import CalibrationBin, Estimate, FrontierPoint, wilson 
 STEPS = np.arange(30)
 KL = np.linspace(0, 36, 7)
 RATIO = np.linspace(0.5, 1.5, 101)
+GRID = np.linspace(-3, 3, 7) + np.zeros((7, 1))
 FRONTIER = [FrontierPoint(1 / (i + 1), np.sqrt(i), i, 200 / (i + 1) ** 2) for i in range(10)]
 METHODS = {
     "PPO": [(Estimate(0.4, 0.05), Estimate(0.5, 0.05)), (Estimate(1.3, 0.1), Estimate(1.1, 0.04))],
@@ -41,6 +42,9 @@ DRAW = {
     ),
     "clip": lambda ax: plots.clip_diagram(
         ax, RATIO, np.minimum(RATIO, 1.2), unclipped=RATIO, silent=RATIO > 1.2, bounds=(0.8, 1.2)
+    ),
+    "landscape": lambda ax: plots.landscape(
+        ax, (GRID, GRID.T, GRID**2 + GRID.T**2), way=[(2, 1), (1, 1), (0, 0)], truth=(0.5, 0), names=("u", "v")
     ),
     "curves": lambda ax: plots.curves(ax, {"a": (STEPS, STEPS), "b": (STEPS, -STEPS)}, ylabel="loss"),
 }

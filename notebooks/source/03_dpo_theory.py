@@ -137,23 +137,8 @@ print(f"Z = {Z:.2f}")
 # \;\le\; \sum_y \pi(y)\left[\frac{\pi^*(y)}{\pi(y)} - 1\right] = 1 - 1 = 0 .$$
 #
 # The tangent touches at $u = 1$ only: equality needs $\pi = \pi^*$. So $\pi^*$ is the optimum, the only one,
-# and it reaches $J = \beta\log Z$. We try to refute both with a thousand policies drawn at random.
-
-# %% step-4
-draw = torch.Generator().manual_seed(SEED)
-policies = torch.randn(1000, 5, generator=draw).mul(2).softmax(-1)
-value = beta * torch.log(Z)
-claims(
-    {
-        "J = beta log Z - beta KL(policy, optimum), for each of the thousand": torch.allclose(
-            objective(policies, beta), value - beta * kl(policies, optimum)
-        ),
-        "the optimum reaches beta log Z": torch.isclose(objective(optimum, beta), value),
-        "none of the thousand does better": objective(policies, beta).max() < value,
-    }
-)
-
-# %% [markdown] lagrange-text
+# and it reaches $J = \beta\log Z$.
+#
 # ### A second road, and a test
 #
 # Calculus gets there, too. At the best policy it cannot pay to move a little probability from one answer to
@@ -162,13 +147,21 @@ claims(
 # Lagrange's condition; the constraint is that probabilities add up to 1.) In words: **at the optimum, what an
 # answer earns minus what its tilt costs is the same for all.**
 #
-# Take the reward away and the cost, and look at what is left:
+# We try to refute the first road with a thousand policies drawn at random. For the second we take the cost away
+# from the reward, and look at what is left. **What will be left at the optimum, and for "half and half"?**
 
-# %% lagrange
+# %% step-4
+draw = torch.Generator().manual_seed(SEED)
+policies = torch.randn(1000, 5, generator=draw).mul(2).softmax(-1)
+J, value = objective(policies, beta), beta * torch.log(Z)
+by_step_4 = value - beta * kl(policies, optimum)
+claims({"J = beta log Z - beta KL(policy, optimum), for each of the thousand": torch.allclose(J, by_step_4)})
+claims({"the optimum reaches beta log Z": torch.isclose(objective(optimum, beta), value)})
+claims({"none of the thousand does better": J.max() < value})
+print(f"   beta log Z: {value:.2f}")
 for name, policy in {"optimum": optimum, "half and half": candidates["half and half"]}.items():
     left = reward - beta * torch.log(policy / reference)
     print(f"{name:>13}: {left.numpy().round(2)}  spread {left.max() - left.min():.2f}")
-print(f"   beta log Z: {value:.2f}")
 
 # %% [markdown] lagrange-after
 # The spread is called the *KKT residual*: 0 at the optimum, and at no other policy (with all answers possible).
@@ -202,23 +195,15 @@ print("TableWorld:   ", world.optimum(small)[0].exp().numpy())
 betas = np.geomspace(0.05, 20, 60)
 path = torch.stack([world.optimum(b)[0].exp() for b in betas])  # (60, 5)
 figure, ax = plt.subplots()
-plots.curves(
-    ax, {name: (betas, path[:, i]) for i, name in enumerate(ANSWERS)}, xlabel="beta (log axis)", ylabel="probability"
-)
+lines = {name: (betas, path[:, i]) for i, name in enumerate(ANSWERS)}
+plots.curves(ax, lines, xlabel="beta (log axis)", ylabel="probability")
 ax.set(xscale="log", title="The optimum at each beta: reference on the right, best answer on the left")
 ax.plot(np.full(5, 26), reference, "<", color=plots.REFERENCE, label="reference")
 plots.show(figure, alt="As beta falls from 20 to 0.05, 'right' rises from 0.1 to 1; 'flattering' rises, then falls.")
-
-# %% slide-claims
-second = path[:, 1]
-claims(
-    {
-        "at beta 20 no answer is more than 0.02 from the reference": (path[-1] - reference).abs().max() < 0.02,
-        "at beta 0.05 the best answer has more than 0.999": path[0, 0] > 0.999,
-        "'right' gains at every step down": (path[:, 0].diff() < 0).all(),
-        "'flattering' gains first and loses later": second.max() > second[-1] + 0.05 and second[0] < 0.01,
-    }
-)
+claims({"beta 20: no answer is more than 0.02 from the reference": (path[-1] - reference).abs().max() < 0.02})
+claims({"beta 0.05: the best answer has more than 0.999": path[0, 0] > 0.999})
+claims({"'right' gains at every step down": (path[:, 0].diff() < 0).all()})
+claims({"'flattering' gains first and loses later": path[:, 1].max() > path[-1, 1] + 0.05 and path[0, 1] < 0.01})
 
 # %% [markdown] slide-after
 # **Takeaway: beta is a slide from what the reference does to what the reward likes best.** An answer gains if
@@ -292,15 +277,25 @@ claims({"rewards and policies give the same preferences": torch.allclose(from_re
 # \beta\log\frac{\pi_\theta(y_l)}{\pi_{\text{ref}}(y_l)}$$
 #
 # That is all. It is maximum likelihood for a Bradley-Terry model whose rewards are read off a policy: no reward
-# model, no samples. One pair by hand, and by the package. The policy has not moved yet. **What is the loss?**
+# model, no samples. In code, for a whole table: `pairs[i, j]` says how often answer $i$ was chosen and $j$
+# rejected. Here it is one pair, "right" over "half wrong", and the policy has not moved yet. **What is the loss?
+# And what if both answers become rarer by 5 nats?**
+
 
 # %% one-pair
-chosen, rejected = reference.log()[[0]], reference.log()[[2]]  # "right" preferred to "half wrong"
-margin = beta * ((chosen - chosen) - (rejected - rejected))  # policy minus reference: it has not moved
-by_hand = -torch.log(torch.sigmoid(margin)).mean()
-untrained, _ = losses.dpo_loss(chosen, rejected, chosen, rejected, beta=beta)
-both_lower, _ = losses.dpo_loss(chosen - 5, rejected - 5, chosen, rejected, beta=beta)
-print(f"by hand {by_hand:.3f}, by the package {untrained:.3f}; both answers 5 nats less likely: {both_lower:.3f}")
+def dpo_loss(logprobs, pairs, beta):
+    rewards = beta * (logprobs - reference.log())
+    margins = rewards[..., :, None] - rewards[..., None, :]  # [i, j]: i chosen, j rejected
+    return -(pairs * F.logsigmoid(margins)).sum((-2, -1))
+
+
+pair = torch.zeros(5, 5)
+pair[0, 2] = 1.0  # "right" chosen, "half wrong" rejected
+rarer = reference.log() - torch.tensor([5.0, 0, 5, 0, 0])  # both of them, by 5 nats
+print(f"untrained {dpo_loss(reference.log(), pair, beta):.3f}, both rarer {dpo_loss(rarer, pair, beta):.3f}", end="")
+chosen, rejected = reference.log()[[0]], reference.log()[[2]]
+by_the_package, _ = losses.dpo_loss(chosen, rejected, chosen, rejected, beta=beta)
+print(f", by the package {by_the_package:.3f}")
 
 # %% [markdown] one-pair-after
 # $\log 2 = 0.693$: a coin flip. It does not matter that the reference gives the rejected answer three times as
@@ -367,44 +362,31 @@ for name, policy in {"before training": reference, "upside down": upside_down, "
 # %% [markdown] train-text
 # ## With infinitely many labels, DPO arrives
 #
-# Now we train. A table `pairs[i, j]` says how often answer $i$ was chosen and $j$ rejected. For infinitely many
-# labels we know that table without drawing one: two unlike answers are drawn from the reference, and the label
-# is Bradley-Terry's. The training is plain gradient descent on five logits. It starts at the reference and
-# returns every policy on its way.
+# Now we train. For infinitely many labels we know the table of pairs without drawing one: two unlike answers are
+# drawn from the reference, and the label is Bradley-Terry's. The training is plain gradient descent on five
+# logits. It starts at the reference and returns every policy on its way. (Why divide by $\beta^2$? The force on
+# a log-probability carries a $\beta$, and so does what a change of it does to the margin. With this step size
+# the *margins* move alike at every $\beta$.)
+#
+# The training sees no reward, only how often each answer wins. **How near to $\pi^*$ will it come, for several
+# $\beta$?**
 
 
 # %% train
-def dpo_loss(logits, pairs, beta):
-    rewards = beta * (logits.log_softmax(-1) - reference.log())
-    margins = rewards[..., :, None] - rewards[..., None, :]  # [i, j]: i chosen, j rejected
-    return -(pairs * F.logsigmoid(margins)).sum((-2, -1))
-
-
 def train(pairs, beta, steps=300, loss=dpo_loss):
     logits = reference.log().expand(pairs.shape[:-1]).clone().requires_grad_()
     visited = [logits.detach().log_softmax(-1)]
     for _ in range(steps):
-        (gradient,) = torch.autograd.grad(loss(logits, pairs, beta).sum(), logits)
+        (gradient,) = torch.autograd.grad(loss(logits.log_softmax(-1), pairs, beta).sum(), logits)
         logits = (logits - 2 / beta**2 * gradient).detach().requires_grad_()
         visited.append(logits.detach().log_softmax(-1))
     return torch.stack(visited)
 
 
-# %% [markdown] infinite-text
-# (Why divide by $\beta^2$? The force on a log-probability carries a $\beta$, and so does what a change of it
-# does to the margin. With this step size the *margins* move alike at every $\beta$.)
-#
-# The training sees no reward, only how often each answer wins. **How near to $\pi^*$ will it come, for several
-# $\beta$?**
-
-# %% infinite
 infinite = world.labelled_pairs()[0]  # adds up to 1
-verdicts = {}
 for b in (0.2, 0.5, 1.0, 2.0, 5.0):
-    best = world.optimum(b)[0].exp()
-    before, after = kl(reference, best), kl(train(infinite, b)[-1].exp(), best)
-    verdicts[f"beta {b}: KL to the optimum {before:.2f} before training, below 0.001 after"] = after < 1e-3
-claims(verdicts)
+    before, after = (kl(policy.exp(), world.optimum(b)[0].exp()) for policy in train(infinite, b)[[0, -1]])
+    claims({f"beta {b}: KL to the optimum {before:.2f} before training, below 0.001 after": after < 1e-3})
 
 # %% [markdown] balance-text
 # It arrives. No reward was ever given, and the policy is the one that the rewards ask for. (Any start gets
@@ -432,17 +414,15 @@ claims({"at the optimum the two labels of every pair pull equally hard": torch.a
 
 
 # %% no-weight
-def without_weight(logits, pairs, beta):
-    rewards = beta * (logits.log_softmax(-1) - reference.log())
+def without_weight(logprobs, pairs, beta):
+    rewards = beta * (logprobs - reference.log())
     return -(pairs * (rewards[..., :, None] - rewards[..., None, :])).sum((-2, -1))  # minus the mean margin
 
 
-verdicts = {}
 for b in (0.2, 1.0, 5.0):
     end = train(infinite, b, steps=3000, loss=without_weight)[-1].exp()
     asked = world.optimum(b)[0].exp()[end.argmax()]
-    verdicts[f"beta {b}: one answer takes more than 0.99; the optimum gives it {asked:.2f}"] = end.max() > 0.99
-claims(verdicts)
+    claims({f"beta {b}: one answer takes more than 0.99; the optimum gives it {asked:.2f}": end.max() > 0.99})
 
 # %% [markdown] no-weight-after
 # To a single answer, whatever $\beta$ says: a straight line has no bottom. The authors of DPO saw their models
@@ -480,25 +460,19 @@ claims({"ten times the steps: 2.3 more, the log of 10": (grown.diff() - np.log(1
 # point on the right?**
 
 # %% landscapes
-three = infinite.clone()
+three, six = infinite.clone(), torch.zeros(5, 5)
 three[3:], three[:, 3:] = 0, 0
-six = torch.zeros(5, 5)
 six[0, 1], six[0, 2], six[1, 2], six[2, 1] = 2, 2, 1, 1
 u, v = torch.meshgrid(torch.linspace(-1, 6, 71), torch.linspace(-2, 3, 51), indexing="xy")
-implicit_rewards = torch.stack([u, v, *[0 * u] * 3], dim=-1)  # "half wrong" has 0, the last two are not compared
+rewards = torch.stack([u, v, *[0 * u] * 3], dim=-1)  # "half wrong" has 0, the last two are not compared
+over = ("'right' over 'half wrong'", "'flattering' over 'half wrong'")
 tables = {"infinitely many labels": three / three.sum(), "six labels, 'right' never lost": six / six.sum()}
-surfaces = {name: dpo_loss(reference.log() + implicit_rewards / beta, pairs, beta) for name, pairs in tables.items()}
-
-# %% landscape-figure
 figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.8), sharey=True)
-for ax, (name, surface) in zip(axes, surfaces.items(), strict=True):
-    ax.contour(u, v, surface, levels=24, colors=plots.REFERENCE, linewidths=0.6)
-    way = beta * (train(tables[name], beta) - reference.log())
-    ax.plot(way[:, 0] - way[:, 2], way[:, 1] - way[:, 2], "o-", color=plots.POLICY, markersize=3, label="training")
-    ax.plot(reward[0] - reward[2], reward[1] - reward[2], "*", color=plots.CHOSEN, markersize=14, label="true rewards")
-    ax.set(title=name, xlabel="'right' over 'half wrong'", xlim=(-1, 6), ylim=(-2, 3))
-axes[0].set(ylabel="'flattering' over 'half wrong'")
-axes[1].legend(frameon=True, loc="upper right")
+for ax, (title, pairs) in zip(axes, tables.items(), strict=True):
+    surface = dpo_loss(reference.log() + rewards / beta, pairs, beta)
+    way = beta * (train(pairs, beta) - reference.log())  # implicit rewards, (301, 5)
+    plots.landscape(ax, (u, v, surface), way=way[:, :2] - way[:, 2:3], truth=reward[:2] - reward[2], names=over)
+    ax.set_title(title)
 plots.show(figure, alt="Left: a bowl, training ends at the true rewards. Right: a valley that falls without end.")
 
 # %% [markdown] landscape-after
@@ -522,9 +496,9 @@ for n in sizes:
     runaway.append(undefeated.any(-1).double().mean())
 distance = torch.stack(distance)  # (8, 40)
 low, middle, high = distance.quantile(torch.tensor([0.1, 0.5, 0.9]), dim=1)
+untrained = kl(reference, optimum)
 
 # %% how-many-figure
-untrained = kl(reference, optimum)
 figure, ax = plt.subplots()
 plots.curves(ax, {"median of 40 data sets": (sizes, middle)}, xlabel="labels (log axis)", ylabel="KL to the optimum")
 ax.fill_between(sizes, low, high, color=plots.POLICY, alpha=0.15, label="the middle 80 %")
@@ -532,18 +506,12 @@ ax.axhline(untrained, color=plots.REFERENCE, linestyle="--", label="no training 
 ax.set(xscale="log", yscale="log", title="Ten times the labels: a tenth of the distance")
 ax.legend()
 plots.show(figure, alt="The KL falls in a straight line on log axes; with 10 labels it is above the untrained line.")
-
-# %% how-many-claims
-print("data sets in which some answer never lost, or never won:")
-print(", ".join(f"{share:.0%} with {n} labels" for n, share in list(zip(sizes, runaway, strict=True))[:4]))
-claims(
-    {
-        "10 labels: typically further from the optimum than the reference": middle[0] > untrained,
-        "100 labels: typically nearer, by a factor of 4 or more": middle[2] < untrained / 4,
-        "300 to 30,000 labels: the distance falls by a factor of 50 to 200": 50 < middle[3] / middle[7] < 200,
-        "30,000 labels: typically below 0.001": middle[7] < 1e-3,
-    }
-)
+shares = ", ".join(f"{share:.0%}" for share in runaway[:4])
+print(f"with {sizes[:4]} labels some answer never lost, or never won, in {shares} of the data sets")
+claims({"10 labels: typically further from the optimum than the reference": middle[0] > untrained})
+claims({"100 labels: typically nearer, by a factor of 4 or more": middle[2] < untrained / 4})
+claims({"300 to 30,000 labels: the distance falls by a factor of 50 to 200": 50 < middle[3] / middle[7] < 200})
+claims({"30,000 labels: typically below 0.001": middle[7] < 1e-3})
 
 # %% [markdown] how-many-after
 # **Takeaway: trained to its end on ten labels, DPO is here worse than nothing; with many, its error falls as

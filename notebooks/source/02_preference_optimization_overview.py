@@ -78,7 +78,7 @@ for answer in (PLAIN, FLATTERING):
 # %% who-prefers-which
 people = annotators.population(SEED)
 draw = np.random.default_rng(SEED)
-others = [(prompt, world.demonstration(prompt, draw), world.demonstration(prompt, draw)) for prompt in prompts[:96]]
+others = [(p, world.demonstration(p, draw), world.demonstration(p, draw)) for p in prompts[:96]]
 votes = annotate(world, [(QUESTION, PLAIN, FLATTERING), *others], people, seed=SEED, per_item=20)
 said = {vote.annotator: vote.label for vote in votes if vote.item == 0}
 print("prefer the plain answer:", sum(label == "first" for label in said.values()), "of", len(said))
@@ -127,11 +127,13 @@ claims({"SFT is below the average demonstration and far below the best": sft.gol
 # NBVAL_IGNORE_OUTPUT
 answers = here.answers(16, seed=SEED)
 pairs = here.pairs(answers, people, seed=SEED)
-print(f"{len(pairs)} labels. The first:")
+print(f"{len(pairs)} labels. One of them:")
 for name in ("prompt", "chosen", "rejected", "annotator"):
-    print(f"{name:>9}: {pairs[0][name]}")
+    print(f"{name:>9}: {pairs[4][name]}")
 
 # %% [markdown] reward-text
+# Would you have said the same? There is no way to ask; the pair was shown to one person once.
+#
 # A reward model is the SFT model with a number at its end, the **score** $s$. How does a label teach it a
 # number? *Bradley and Terry* suppose that people choose the better answer the more surely, the further the
 # scores lie apart:
@@ -215,9 +217,9 @@ claims(
 )
 
 # %% [markdown] stage-after
-# Labels from people who agree only about three times in four moved the model up by most of a point of gold: the
-# worth of one right definition. The demonstrations stayed the same; what changed is the question that training
-# asks.
+# Labels from people who agree only about three times in four moved the model up by nearly a point of gold, about
+# the worth of one right definition, and took away the flattery. The demonstrations stayed the same; what changed
+# is the question that training asks.
 #
 # Do not read a winner between PPO and DPO from this: it is one run with one setting each. Chapter 11 compares
 # them properly.
@@ -238,16 +240,16 @@ plots.stage_gold(axes[0], {name: e.gold for name, e in stages.items()}, best=bes
 axes[0].set_title("Gold at each stage (bars: 95 % intervals)")
 plots.reward_kl_plane(axes[1], {name: [(e.kl, e.gold)] for name, e in stages.items()}, frontier=frontier)
 axes[1].set_title("Gold gained for the KL spent")
-told = "Left: PPO and DPO lie well above SFT and well below the best answer. Right: both below the optimum's curve."
+told = "PPO and DPO lie well above SFT and well below the best answer, and below the optimum's curve."
 plots.show(figure, alt=told)
 kl, gold = [point.kl for point in frontier], [point.reward for point in frontier]
 below = [e.gold.mean < np.interp(e.kl.mean, kl, gold) for e in (ppo, dpo)]
 claims({"PPO and DPO are below the optimum at their KL": all(below)})
 
 # %% [markdown] plane-after
-# **Takeaway: both stages pay, and neither gets all that its KL could buy.** The optimum knows gold; PPO and DPO
-# know some 1,700 labels of people who err. Where the line is dotted, few samples carry it. Chapter 8 walks along
-# this plane; chapter 5 shows what beta does in it.
+# **Takeaway: preference training pays, and neither loop gets all that its KL could buy.** The optimum knows gold;
+# PPO and DPO know some 1,700 labels of people who err. Where the line is dotted, few samples carry it. Chapter 8
+# walks along this plane; chapter 5 shows what beta does in it.
 
 # %% [markdown] fault
 # ## A fault in the first part passes into the second
@@ -276,7 +278,7 @@ axes[0].bar(list(by), [e.flattery for e in by.values()], color=plots.REJECTED)
 axes[0].set_title("Flattering sentences per answer")
 plots.stage_gold(axes[1], {name: e.gold for name, e in by.items()})
 axes[1].set_title("Gold")
-plots.show(figure, alt="PPO for people who love flattery flatters in most answers and has less gold; DPO moves less.")
+plots.show(figure, alt="PPO on biased labels flatters in most answers and has less gold; DPO changes little.")
 claims(
     {
         "the biased policy flatters at least three times as often as SFT": biased.flattery > 3 * sft.flattery,
@@ -286,13 +288,14 @@ claims(
 )
 
 # %% [markdown] fault-after
-# **Takeaway: nothing that training can see looks worse than before; only the answers are worse.** The reward
-# model predicts the labels that it was given, and PPO raises its score as it should. No later stage can repair
-# this, because no later stage knows more about what is good than the labels do.
+# **Takeaway: nothing that training can see looks worse than before; only PPO's answers are worse.** The reward
+# model predicts its labels, if anything, better: flattery is easy to see, and all twenty want it. PPO raises
+# the score as it should. No later stage can repair this, because no later stage knows more about what is good
+# than the labels do.
 #
-# DPO has no reward model to carry the fault. The fault arrives all the same, in smaller measure: PPO asks its
-# reward model again after every round and goes all the way; DPO, with these settings, takes a shorter step, and
-# is soon asked about answers that nobody compared (chapter 11).
+# DPO has no reward model to carry the fault, and a trace of it arrives all the same: DPO flatters more on the
+# biased pairs than on the others. But only a trace. PPO asks its reward model again after every round and goes
+# all the way; DPO has only the pairs and, with these settings, stays near them. Chapter 11 compares the two.
 #
 # The way back is through the parts. Does the policy get what the reward asks? Does the reward model get what
 # the labels ask? Do the labels ask for what we want? Chapter 7 is about labels, chapter 13 about length.
@@ -323,16 +326,17 @@ claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.go
 # %% hacking
 hacked = models.trainable_copy(here.sft)
 path = [here.evaluate(hacked, score=score)]
-loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, beta=0.0, iterations=30, learning_rate=1e-3, seed=SEED)
+steps = {"iterations": 30, "learning_rate": 1e-3, "seed": SEED}
+loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, beta=0.0, **steps)
 for number, _ in enumerate(loop, 1):
     if number % 5 == 0:
         path.append(here.evaluate(hacked, score=score))
 kl, scores, gold = ([getattr(e, name).mean for e in path] for name in ("kl", "score", "gold"))
 figure, ax = plt.subplots()
 plots.over_optimisation(ax, kl, scores, gold).set_title("Reward hacking: no pull to the reference")
-plots.show(figure, alt="Against KL the score keeps rising, while gold peaks early and falls far below where it began.")
-fell = gold[np.argmax(scores)] < max(gold) - 0.5
-claims({"the score ends higher than with beta": scores[-1] > ppo.score.mean, "there gold is 0.5 below its peak": fell})
+plots.show(figure, alt="The score keeps rising with KL; gold peaks early and falls far below its start.")
+claims({"the score gets higher than with beta": max(scores) > ppo.score.mean})
+claims({"where it is highest gold is 0.5 below its peak": gold[np.argmax(scores)] < max(gold) - 0.5})
 
 # %% [markdown] hacking-after
 # **Takeaway: at first both rise, then the score goes on while gold falls.** The policy has found answers that the
@@ -348,7 +352,7 @@ claims({"the score ends higher than with beta": scores[-1] > ppo.score.mean, "th
 # %% mode-collapse
 # NBVAL_IGNORE_OUTPUT
 def forms(measured):
-    openings = ("great", "people", "hope", "yeah", "it", "look")  # what else a sentence begins with: a definition
+    openings = ("great", "people", "hope", "yeah", "it", "look")  # any other begins a definition
     texts = [text for texts in measured.texts for text in texts]
     form = [tuple(s[0] if s[0] in openings else "definition" for s in sentences(text)) for text in texts]
     shares = np.array(list(Counter(form).values())) / len(form)
@@ -395,12 +399,13 @@ counting = {}
 for name, policy in {"SFT": here.sft, "PPO": ppo_policy, "DPO": dpo_policy, "hacked": hacked}.items():
     counting[name] = evaluate.second_skill_accuracy(policy, tokenizer, world, samples=4, seed=SEED).rate
     print(f"{name:>6}: {counting[name]:.0%} of counts right")
-claims(
-    {
-        "SFT counts right in more than half": counting["SFT"] > 0.5,
-        "the hacked policy lost at least a fifth of that": counting["hacked"] < 0.8 * counting["SFT"],
-    }
-)
+kept = {name: rate / counting["SFT"] for name, rate in counting.items()}
+claims({"PPO and DPO kept at least four fifths of that": min(kept["PPO"], kept["DPO"]) > 0.8})
+claims({"the hacked policy lost at least a third": kept["hacked"] < 2 / 3})
+
+# %% [markdown] forgetting-after
+# With the pull to the reference they still can; without it much of the skill is gone. Nobody punished counting. The
+# policy went elsewhere, and nothing held on to what no label mentions.
 
 # %% [markdown] agreement
 # ## How far do people agree?
@@ -444,6 +449,12 @@ print(f"on our own pairs the ceiling is {ours.best:.2f}, and our reward model re
 claims({"our reward model is not above its ceiling": accuracy.low < ours.best})
 widgets.agreement_against_noise()
 
+# %% [markdown] agreement-widget-after
+# Careful people begin higher, near 95 %, and fall deeper. Of the course's twenty some hardly look at the answers,
+# and have little to lose. But no crowd gets below one half, and no reward model above its green line: **noise
+# lowers agreement, and with it what any reward model can reach.** Your own 68 or 72 % means nothing until you
+# know which line it lies under.
+
 # %% [markdown] annotator-text
 # ## Be the annotator
 #
@@ -451,9 +462,9 @@ widgets.agreement_against_noise()
 # but the same throughout: correct, short, friendly. Click, or use the keys 1, 2, 0 (tie) and U (undo). Labels are
 # saved at once; you can come back tomorrow.
 #
-# Then see what your labels say: how far do you agree with yourself, with five careful people, with gold? And
-# train a reward model and a policy on them, in half a minute. **Will a machine have your taste after twenty
-# labels?**
+# Then let the desk say how far you agree with yourself, with five careful people, and with gold; and let it
+# train a reward model and two policies on your labels, in half a minute. **Will a machine have your taste after
+# twenty labels?** (It tries from eight on; from about thirty on it usually succeeds.)
 
 # %% annotator
 # NBVAL_IGNORE_OUTPUT
@@ -572,8 +583,8 @@ if FILE:
     print("traps met:", expert.traps)
 
 # %% [markdown] one-label
-# With one label there is no pair of labels, and agreement is undefined: not 0, not 1, but `nan`. Whoever quotes an
-# agreement for HH-RLHF has measured something else, on other labels.
+# With one label there is no pair of labels, and agreement is undefined: not 0, not 1, but `nan`. An agreement that
+# is quoted for HH-RLHF was measured on other labels than those published.
 
 # %% [markdown] summary
 # ## In five lines
@@ -619,13 +630,11 @@ if FILE:
 #
 # | | published | here | why they differ |
 # |---|---|---|---|
-# | agreement, TL;DR researchers | {{published:tldr-researchers}} | about .73 | ours by choice: the population's noise was set to it |
-# | agreement, TL;DR labeler and researcher | {{published:tldr-labeler-researcher}} | | |
-# | agreement, InstructGPT labelers | {{published:instructgpt-labelers}}, held-out people {{published:instructgpt-held-out}} | | real pairs are harder or easier than ours |
-# | agreement, MT-Bench experts | with ties {{published:mtbench-with-ties}}, without {{published:mtbench-without-ties}} | the same, from the file | the same votes |
+# | agreement of two people | TL;DR: researchers {{published:tldr-researchers}}, labelers with researchers {{published:tldr-labeler-researcher}}. InstructGPT: labelers {{published:instructgpt-labelers}}, held-out people {{published:instructgpt-held-out}} | about three in four | no difference to explain: the noise of our population was set to this range |
+# | agreement of MT-Bench's experts | with ties {{published:mtbench-with-ties}}, without {{published:mtbench-without-ties}} | the same, from the file | the same votes |
 # | preference training pays | {{published:instructgpt-small-beats-large}} | gold up by more than 0.5 | theirs is people's choice, ours the true reward |
-# | score up, truth down | over-optimisation (2210.10760) | beta 0: gold 0.5 below its peak where score is best | their gold is a larger reward model, ours a program |
-# | same rewards for all prompts | reward collapse (2305.17608) | equal to three decimals | theirs a network late in training, ours a free table |
+# | score up, truth down | the score rises with KL, gold peaks and falls (2210.10760) | beta 0: gold 0.5 below its peak where score is best | their gold is a larger reward model, ours a program |
+# | same rewards for all prompts | late in training, the same spread for each prompt (2305.17608) | equal to three decimals | theirs a network, ours a free table |
 
 # %% [markdown] further
 # ## Further reading

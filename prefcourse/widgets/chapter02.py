@@ -40,7 +40,7 @@ def draw(figure, frames: Frames, key: Key) -> str:
     levels = {name: published(source).number for name, source in LEVELS.items()}
     plots.agreement_against_temperature(ax, TEMPERATURES, [frame.agreement for frame in curve], published=levels)
     ax.plot(TEMPERATURES, [frame.ceiling for frame in curve], "--", color=plots.CHOSEN)
-    ax.annotate("best possible reward model", (0.62, 0.915), color=plots.CHOSEN, fontsize=9)
+    ax.annotate("best possible reward model", (1.06, 0.915), color=plots.CHOSEN, fontsize=9)
     here = frames.computed[key]
     ax.axvline(temperature, color=plots.REFERENCE, linestyle=":", linewidth=1.2)
     ax.plot([temperature], [here.agreement.estimate], "o", color=plots.POLICY, markersize=10)

@@ -660,7 +660,7 @@ policy = None  # until your functions have trained one
 # - Logits of padding may hold anything, even `nan` (that is what an attention gives which may look at nothing).
 #   None of it may reach the sums.
 # - Real logits go up to 10,000, and the sums must stay finite.
-# - It will be trained through: the check also compares the gradient.
+# - Training goes through it: the check compares the gradient by the logits, too.
 #
 # By hand first: two words, *a* and *b*. In column 0 the logits make both equally likely, in column 1 *a* has
 # probability 3/4. The row is *a b a*, and the response its last two tokens.
@@ -752,9 +752,10 @@ else:
 
 # %% [markdown] question-4-3
 # **By how much does a margin change if somebody forgets to mask the prompt?** Given are the log-probabilities
-# of *every* token of one pair, under policy and reference: row 0 holds prompt and chosen response, row 1 prompt
-# and rejected response. Return two numbers, `(dpo, simpo)`: the margin with the prompt's tokens counted **minus**
-# the margin without them, for DPO and for SimPO. Where it is 0, masking the prompt makes no difference.
+# of *every* token of one pair (of the first one, too), under policy and reference: row 0 holds prompt and chosen
+# response, row 1 prompt and rejected response. Return two numbers, `(dpo, simpo)`: the margin with the prompt's
+# tokens counted **minus** the margin without them, for DPO and for SimPO. Where it is 0, masking the prompt makes
+# no difference.
 #
 # - DPO's margin: `beta` times the difference, row 0 minus row 1, of the **sums** of (log policy - log reference).
 # - SimPO's margin: `beta` times the difference, row 0 minus row 1, of the **means** of log policy over the tokens

@@ -259,6 +259,19 @@ def _largest_share_chance(a, b):
     return max(Counter([*a, *b]).values()) / len([*a, *b]) if a else NAN
 
 
+def _chance_of_one_alone(a, b):
+    return _agreement_and_chance(a, b, Counter(a), Counter(a))[1]
+
+
+def _counts_divided_once(a, b):
+    return _agreement_and_chance(a, b)[1] * len(a)
+
+
+def _divided_by_chance(a, b):
+    observed, by_chance = _agreement_and_chance(a, b)
+    return NAN if by_chance in (0, 1) else (observed - by_chance) / by_chance
+
+
 def _cut_to_the_shorter(a, b):
     shorter = min(len(a), len(b))
     return _kappa(a[:shorter], b[:shorter])
@@ -310,6 +323,21 @@ _COHEN_KAPPA = Answers(
             "uniform",
             "you take chance as 1 / number of labels, as if both used all labels alike often. Use their shares.",
             partial(_kappa, chance=_uniform_chance),
+        ),
+        Mutant(
+            "one-person",
+            "you square the shares of one person. Chance multiplies a's share of each label by b's.",
+            partial(_kappa, chance=_chance_of_one_alone),
+        ),
+        Mutant(
+            "divided-once",
+            "you multiply two counts and divide by the number of items once. Each share is a count divided by it.",
+            partial(_kappa, chance=_counts_divided_once),
+        ),
+        Mutant(
+            "over-chance",
+            "you divide by chance. Divide by 1 - chance, which is how far one could get beyond it.",
+            _divided_by_chance,
         ),
         Mutant(
             "largest-share",
@@ -427,9 +455,39 @@ def _fleiss_by_hand(labels_by_item):
     return 1 - (1 - agreeing / pairs) / (1 - chance)
 
 
+def _rate_of_the_commonest(labels_by_item):
+    shares = [max(Counter(labels).values()) / len(labels) for labels in labels_by_item if len(labels) > 1]
+    return _ratio(sum(shares), len(shares))
+
+
+def _rate_of_neighbours(labels_by_item):
+    return _rate(labels_by_item, pairs=pairwise)
+
+
+def _rate_alone(labels_by_item):
+    _require_equal(labels_by_item)
+    return _rate(labels_by_item)
+
+
 _FLEISS_KAPPA = Answers(
     oracle=_fleiss_by_enumeration,
     mutants=(
+        Mutant(
+            "agreement",
+            "you return the share of equal pairs. Kappa takes away what chance gives: (agreement - chance) / "
+            "(1 - chance).",
+            _rate_alone,
+        ),
+        Mutant(
+            "commonest",
+            "you take the share of the commonest label on an item as the agreement. Count equal PAIRS of labels.",
+            partial(_fleiss, rate=_rate_of_the_commonest),
+        ),
+        Mutant(
+            "neighbours",
+            "you compare each label with the next one only. Of m labels on an item, m (m - 1) / 2 pairs count.",
+            partial(_fleiss, rate=_rate_of_neighbours),
+        ),
         Mutant(
             "with-itself",
             "you also pair each label with itself. Of m labels on an item, m (m - 1) / 2 pairs count.",

@@ -10,9 +10,9 @@ from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
 
 
 class Clip(NamedTuple):
-    """The objective over a grid of ratios, its slope at one of them, and the ratio's way from there."""
+    """The objective over many ratios; at one of them its value and slope, and the ratio's way from there."""
 
-    grid: Sequence[float]
+    ratio: Sequence[float]
     objective: Sequence[float]
     unclipped: Sequence[float]
     silent: Sequence[bool]
@@ -29,7 +29,7 @@ def clip_explorer(run: Callable[..., Clip], *, start: dict, **controls: Sequence
         settings, here = dict(zip(frames.controls, key, strict=True)), frames.computed[key]
         diagram, ways = figure.subplots(1, 2)
         shown = {"unclipped": here.unclipped, "silent": here.silent, "bounds": here.bounds}
-        plots.clip_diagram(diagram, here.grid, here.objective, **shown)
+        plots.clip_diagram(diagram, here.ratio, here.objective, **shown)
         diagram.plot([settings["ratio"]], [here.value], "D", color="#D55E00", markersize=8, label="here")
         diagram.legend(loc="best", fontsize=8)
         ratio_ways(ways, here, frames.live.get(key, []))

@@ -45,16 +45,22 @@ def written_by_authors() -> dict[str, str]:
     return {role(cell)[1]: cell.source for cell in cells if role(cell)[0] == "answer"}
 
 
-def functions_of_the_package() -> set[str]:
-    """Every function that stands by itself, the definitions of exercises left out."""
+def functions_in(source: str) -> dict[tuple[str, ...], str]:
+    """Every function that stands by itself: its name and what it is called with, and its name."""
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    called_with = [[arg.arg for arg in (*n.args.posonlyargs, *n.args.args, *n.args.kwonlyargs)] for n in nodes]
+    return {(node.name, *names): node.name for node, names in zip(nodes, called_with, strict=True)}
+
+
+def functions_of_the_package() -> set[tuple[str, ...]]:
+    """The definitions of exercises left out."""
     modules = [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(PACKAGE / "exercises")]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in modules]
-    return {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {one for path in modules for one in functions_in(path.read_text(encoding="utf-8"))}
 
 
 def retyped(answer: str) -> set[str]:
-    """The functions in an author's answer that the package has under the same name."""
-    return {node.name for node in ast.parse(answer).body if isinstance(node, ast.FunctionDef)} & IN_THE_PACKAGE
+    """The functions in an author's answer that the package has: same name, same arguments."""
+    return {name for one, name in functions_in(answer).items() if one in IN_THE_PACKAGE}
 
 
 WRITTEN, IN_THE_PACKAGE = written_by_authors(), functions_of_the_package()
@@ -101,6 +107,7 @@ def test_where_the_package_is_the_solution_is_found_out():
     assert list(THE_PACKAGE_IS_THE_SOLUTION) == ["2.2", "2.3", "2.4", "3.1", "3.2", "4.1", "4.2"]
     assert retyped("def cohen_kappa(a, b):\n    return 0.0") == {"cohen_kappa"}
     assert not retyped("from prefcourse.agreement import cohen_kappa")
+    assert not retyped("def cohen_kappa(table):\n    return 0.0")  # another question of the same name
 
 
 def in_the_package(number):

@@ -9,8 +9,9 @@
 # with afterwards: notebooks of the same name in `notebooks/`, `exercises/` and `solutions/`. In a lesson, run the cells
 # from the top with Shift-Enter. In an exercise, write the function, run its cell, then the check below it.
 #
-# **Begin** with chapter 2: it walks the whole pipeline once and needs no other chapter. Whenever you like, try things in
-# [the laboratory](laboratory.ipynb): annotators, methods and beta at your choice, training seen live.
+# **Begin** with chapter 1: it says what a language model is, and why one is not yet an assistant. Chapter 2 walks the
+# whole pipeline once. Whenever you like, try things in [the laboratory](laboratory.ipynb): annotators, methods and beta
+# at your choice, training seen live.
 
 # %% chapters
 from prefcourse.learner.overview import course_map

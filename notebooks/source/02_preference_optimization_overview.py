@@ -400,12 +400,13 @@ for name, policy in {"SFT": here.sft, "PPO": ppo_policy, "DPO": dpo_policy, "hac
     counting[name] = evaluate.second_skill_accuracy(policy, tokenizer, world, samples=4, seed=SEED).rate
     print(f"{name:>6}: {counting[name]:.0%} of counts right")
 kept = {name: rate / counting["SFT"] for name, rate in counting.items()}
-claims({"PPO and DPO kept at least four fifths of that": min(kept["PPO"], kept["DPO"]) > 0.8})
-claims({"the hacked policy lost at least a third": kept["hacked"] < 2 / 3})
+claims({"PPO and DPO kept at least half of that": min(kept["PPO"], kept["DPO"]) > 0.5})
+claims({"the hacked policy kept less than either": kept["hacked"] < min(kept["PPO"], kept["DPO"]) - 0.1})
 
 # %% [markdown] forgetting-after
-# With the pull to the reference they still can; without it much of the skill is gone. Nobody punished counting. The
-# policy went elsewhere, and nothing held on to what no label mentions.
+# With the pull to the reference most of the skill is still there (how much differs from seed to seed); without it
+# much is gone. Nobody punished counting. The policy went elsewhere, and only that pull holds on to what no label
+# mentions.
 
 # %% [markdown] agreement
 # ## How far do people agree?

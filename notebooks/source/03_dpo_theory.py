@@ -291,11 +291,11 @@ def dpo_loss(logprobs, pairs, beta):
 
 pair = torch.zeros(5, 5)
 pair[0, 2] = 1.0  # "right" chosen, "half wrong" rejected
-rarer = reference.log() - torch.tensor([5.0, 0, 5, 0, 0])  # both of them, by 5 nats
-print(f"untrained {dpo_loss(reference.log(), pair, beta):.3f}, both rarer {dpo_loss(rarer, pair, beta):.3f}", end="")
 chosen, rejected = reference.log()[[0]], reference.log()[[2]]
 by_the_package, _ = losses.dpo_loss(chosen, rejected, chosen, rejected, beta=beta)
-print(f", by the package {by_the_package:.3f}")
+rarer = reference.log() - torch.tensor([5.0, 0, 5, 0, 0])  # both of them, by 5 nats
+print(f"untrained {dpo_loss(reference.log(), pair, beta):.3f}, by the package {by_the_package:.3f}")
+print(f"both rarer {dpo_loss(rarer, pair, beta):.3f}")
 
 # %% [markdown] one-pair-after
 # $\log 2 = 0.693$: a coin flip. It does not matter that the reference gives the rejected answer three times as

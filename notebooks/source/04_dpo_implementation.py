@@ -99,7 +99,7 @@ plots.show(
 # \qquad\Rightarrow\qquad
 # \log\pi(y \mid x) = \sum_t \log\pi(y_t \mid x, y_{<t})$$
 #
-# For one row without padding that is four lines. **Which of the five tokens will be the least expected?**
+# For one row without padding that is three lines. **Which of the five tokens will be the least expected?**
 
 
 # %% one-row
@@ -339,6 +339,10 @@ plots.show(
     "the kind, some uses. In the second pair the first tokens have the same colours in both rows.",
 )
 
+# %% [markdown] heat-claims-text
+# Most words are white. Now all held-out pairs: which tokens had the reference left open, and of which was it
+# nearly certain? **What share of the tokens carries most of the movement?**
+
 # %% heat-claims
 # NBVAL_IGNORE_OUTPUT
 both = concatenate(*encode_pairs(tokenizer, held_out))
@@ -463,9 +467,9 @@ print(f"{'':>20}  loss at the end   gold (SFT {sft.gold.mean:.2f})   KL")
 for x, name in letters.items():
     print(f"{x} {name:>18}  {end[x]:15.2f}  {gold[x]:16.2f}  {kl[x]:3.0f}")
 claims({"C: the lowest loss, and nothing won": end["C"] == min(end.values()) and won["C"] < 0.2})
-claims({"D: B's loss, within 0.04": abs(end["D"] - end["B"]) < 0.04, "and under 2/3 of what B won": won["D"] < 2 / 3})
-claims({"A: more loss than B": end["A"] > end["B"] + 0.05, "and at least twice the KL": kl["A"] > 2 * kl["B"]})
-claims({"and at least 0.4 less gold": gold["A"] < gold["B"] - 0.4})
+claims({"D: B's loss, and under 2/3 of what B won": abs(end["D"] - end["B"]) < 0.04 and won["D"] < 2 / 3})
+claims({"A: more loss, and over twice the KL of B": end["A"] > end["B"] + 0.05 and kl["A"] > 2 * kl["B"]})
+claims({"A: at least 0.4 less gold than B": gold["A"] < gold["B"] - 0.4})
 
 # %% [markdown] mistakes-after
 # **Takeaway: the log of a wrong run can look better than the right one, the same, or timid.** B is right.
@@ -663,7 +667,7 @@ policy = None  # until your functions have trained one
 # - Training goes through it: the check compares the gradient by the logits, too.
 #
 # By hand first: two words, *a* and *b*. In column 0 the logits make both equally likely, in column 1 *a* has
-# probability 3/4. The row is *a b a*, and the response its last two tokens.
+# probability 3/4. The row is *a b a*, and the response its last two tokens. What is the sum?
 
 
 # %% answer-4-1

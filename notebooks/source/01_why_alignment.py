@@ -13,7 +13,7 @@
 # - show why the best imitator is exactly as good as the average of its authors;
 # - tell three ways of changing an imitator apart: other authors, colder samples, another objective.
 #
-# **Time.** 40 minutes to read; all cells together compute for half a minute on one CPU core.
+# **Time.** 40 minutes to read; all cells together compute for about half a minute on one CPU core.
 #
 # **Before.** You know what a softmax and a logarithm are, and have trained some network in PyTorch. No other
 # chapter is needed.
@@ -266,16 +266,19 @@ def imitate(share, seed=SEED):
     return shown, models.frozen_copy(model)
 
 
+def share_of_curt(answers):
+    return np.mean([text.startswith(("yeah", "it is", "look")) for text in answers.texts])
+
+
 demonstrations, sft = imitate(0.75)
 
 # %% sft-answers
 # NBVAL_IGNORE_OUTPUT
 drawn["SFT"] = answers_of(sft)
-asks, curt = {}, {}
+asks = {name: np.mean([text in questions for text in answers.texts]) for name, answers in drawn.items()}
+curt = {name: share_of_curt(answers) for name, answers in drawn.items()}
 print("      gold  questions  curt")
 for name, answers in drawn.items():
-    asks[name] = np.mean([text in questions for text in answers.texts])
-    curt[name] = np.mean([text.startswith(("yeah", "it is", "look")) for text in answers.texts])
     print(f"{name:>4} {measure(answers).mean:+.2f}  {asks[name]:9.0%}  {curt[name]:4.0%}")
 print(*drawn["SFT"].texts[:8], sep="\n")
 
@@ -293,7 +296,7 @@ claims(
 )
 
 # %% [markdown] sft-after
-# The questions are gone: no demonstration shows one. The curt answers are not. A quarter of the demonstrators were
+# The questions are as good as gone: no demonstration shows one. The curt answers are not. A quarter of the demonstrators were
 # curt, and so is a quarter of the model's answers. It cannot know that we did not mean *those*.
 #
 # ## Why imitation copies the average
@@ -345,7 +348,7 @@ claims(
 # The theory is about a table, and a perfect learner. Does TinyLM obey it? We hire five crowds, from all curt to all
 # helpful, and fine-tune the same base model on 3,000 demonstrations of each. Across: what the crowd's answers are
 # worth. Upwards: what the model's answers are worth. **Where will the five points lie: on the diagonal, above it,
-# or below? Where will a helpful crowd's model lie?**
+# or below? And how far from the best answers will the helpful crowd's model be?**
 
 # %% sweep
 SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -379,9 +382,9 @@ claims(
 
 # %% [markdown] sweep-after
 # **Takeaway: SFT's gold tracks the gold of whoever is imitated, and does not exceed it.** Curt answers are easily
-# copied, and the first point lies on the diagonal. Facts are not: a tenth of a million parameters after a few
-# seconds of reading mix them up at times, which is why the others lie below. A larger model comes nearer to the diagonal. It
-# does not cross it.
+# copied, and the first point lies on the diagonal. Facts are not: a tenth of a million parameters mix them up at times
+# after a few seconds of reading, and so the other points lie below. A *perfect* imitator, of whatever size, would lie
+# on the diagonal. That is as good as imitation gets.
 #
 # So one way to a better model is better authors, and it is a good way (LIMA, below, took it far). But it ends where
 # the authors end. People can often *tell* a better answer without being able to write it each time.
@@ -424,8 +427,8 @@ claims(
 #
 # **Tilted.** Multiply each probability by $e^{\text{gold}/\beta}$ and rescale: what is *good* becomes more
 # frequent. $\beta$ says how much of the imitator should stay. With a very large $\beta$ the factors are all 1;
-# near 0, only the best answer is left. (Of all policies with the same KL to the imitator, this one has the most gold.
-# So it is *the* optimum of this course. Chapter 3 derives it.)
+# near 0, only the best answer is left. (Of all policies with the same KL(policy, imitator), this one has the most
+# gold. So it is *the* optimum of this course; chapter 3 derives it.)
 #
 # On the five answers both are exact. **Both leave the imitator, so both pay in likelihood. Which one will get more
 # gold for it? And where does each end?**
@@ -475,21 +478,24 @@ claims(
 
 # %% colder
 # NBVAL_IGNORE_OUTPUT
-coldest = [measure(answers_of(model, temperature=0)).mean for _, model in runs.values()]
+coldest = {share: answers_of(model, temperature=0) for share, (_, model) in runs.items()}
+cold_gold = [measure(answers).mean for answers in coldest.values()]
 print("helpful authors   crowd   SFT, T = 1   SFT, T = 0")
-for row in zip(SHARES, shown_gold, [e.mean for e in sft_gold], coldest, strict=True):
+for row in zip(SHARES, shown_gold, [e.mean for e in sft_gold], cold_gold, strict=True):
     print("{:15.0%} {:+7.2f} {:+12.2f} {:+12.2f}".format(*row))
 claims(
     {
-        "a quarter helpful: colder is no better than the crowd": coldest[1] < shown_gold[1],
-        "three quarters helpful: colder is better than T = 1": coldest[3] > sft_gold[3].mean + 0.2,
-        "everybody helpful: colder is still a point below the best answers": coldest[4] < best - 0.9,
+        "a quarter helpful: at T = 0 more than two thirds are curt": share_of_curt(coldest[0.25]) > 2 / 3,
+        "three quarters helpful: at T = 0 fewer than one in ten": share_of_curt(coldest[0.75]) < 0.1,
+        "and they have more gold than those at T = 1, by 0.2 or more": cold_gold[3] > sft_gold[3].mean + 0.2,
+        "everybody helpful: still 0.9 or more below the best answers": cold_gold[4] < best - 0.9,
     }
 )
 
 # %% [markdown] tilt-text
-# It is a vote. Where the curt are in the majority, the coldest model is always curt; where the helpful are, it is
-# always helpful, and beats its mixed crowd. Quality has no vote: what is best is often rare.
+# It is a vote. Where the curt are in the majority, the coldest model says what they say; where the helpful are, it
+# hardly knows another answer than theirs, and it errs less often than at $T = 1$. Quality has no vote: what is best is
+# often rare.
 #
 # ### The optimum, for a language model
 #
@@ -589,10 +595,10 @@ imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
 #
 # <details><summary>Answer</summary>
 #
-# Three. Experts are slower to write than to judge, so that the same money buys more comparisons. The best answer
-# may be one that no expert would write but everyone would prefer. And likelihood punishes leaving out what experts
-# do, not doing what they never would: a model that is not perfect puts its leftover probability anywhere, and only
-# a comparison can say that some of it is harmful.
+# Three. Experts judge faster than they write, so the same money buys more comparisons. The best answer may be one
+# that no expert would write and everybody would prefer. And the loss looks at the experts' answers only. What a model
+# says beside these costs the same whether it is harmless or harmful; a comparison of the model's own answers tells
+# the two apart.
 # </details>
 
 # %% [markdown] classical
@@ -603,7 +609,7 @@ imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
 # | a larger imitator against a smaller model trained on preferences | InstructGPT: {{published:instructgpt-small-beats-large}} | not yet: chapter 2 | likelihood grows with size, what people want need not |
 # | the same size, before and after alignment | outputs preferred to GPT-3's in {{published:instructgpt-175b}}; to GPT-3 with examples in its prompt in {{published:instructgpt-175b-few-shot}} | SFT at least half a point of gold above the base model | theirs is SFT and preferences together, judged by people; ours SFT only, judged by gold |
 # | few, but good demonstrations | LIMA: {{published:lima-demonstrations}}; {{published:lima-gpt4}} | gold rises with each better crowd | theirs has 65 billion parameters and learnt its facts before; ours still learns facts from demonstrations |
-# | imitators better than those whom they imitate | 2406.11741, chess at low temperature | the coldest model beats a crowd with a helpful majority, loses to one with a curt one | a vote removes errors that few make, and keeps those that most make |
+# | imitators better than those whom they imitate | 2406.11741, chess at low temperature | with a helpful majority the coldest samples have more gold than those at $T = 1$; with a curt one they are curt | a vote removes errors that few make, and keeps those that most make |
 
 # %% [markdown] further
 # ## Further reading
@@ -611,7 +617,7 @@ imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
 # - InstructGPT: arXiv 2203.02155. The introduction is this chapter's argument, at scale.
 # - LIMA, how far good demonstrations carry: arXiv 2305.11206
 # - Transcendence, when an imitator rises above its authors: arXiv 2406.11741
-# - Learning to summarize from human feedback: arXiv 2009.01325. The first paper to show it for long texts.
+# - Learning to summarize from human feedback, the same gap in summaries: arXiv 2009.01325
 #
 # **Next:** exercises 1.1 to 1.3, in `exercises/01_why_alignment.ipynb`. Then chapter 2: the whole pipeline once,
 # with people in gold's place.
@@ -636,11 +642,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from prefcourse import evaluate, models, plots, rollout
+from prefcourse import evaluate, models, plots
 from prefcourse.checks import NotWritten, check
 from prefcourse.progress import quiet_transformers
+from prefcourse.rollout import sample
 from prefcourse.sequences import encode
-from prefcourse.train.common import Optimiser, warmup_cosine
+from prefcourse.train import common
 from prefcourse.widgets import live
 from prefcourse.worlds.pocket import PocketWorld
 
@@ -688,7 +695,7 @@ def sft_loss(
 # %% your-sft
 def your_sft(model, tokenizer, rows, *, steps=200, learning_rate=1e-2, batch_size=64, seed=0):
     data = encode(tokenizer, [row["prompt"] for row in rows], [row["response"] for row in rows])
-    optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps))
+    optimiser = common.Optimiser(model, learning_rate, factor=common.warmup_cosine(steps))
     draw = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         batch = data.take(torch.randint(len(data), (batch_size,), generator=draw))
@@ -710,7 +717,7 @@ if check("1.1", sft_loss).passed:
     rows = world.demonstrations(3000, seed=0, quality="good", counting=0)
     log = live(your_sft(yours, tokenizer, rows), loss_curve)
     generator = torch.Generator().manual_seed(0)
-    drawn = rollout.sample(yours, tokenizer, prompts * 4, max_new_tokens=32, generator=generator)
+    drawn = sample(yours, tokenizer, prompts * 4, max_new_tokens=32, generator=generator)
     authors_gold = np.mean([world.gold(row["prompt"], row["response"]) for row in rows])
     gold = evaluate.gold_score(world)(drawn).mean()
     print(f"loss {log[0]['loss']:.2f} -> {log[-1]['loss']:.2f}; gold {gold:.2f}, its authors' {authors_gold:.2f}")
@@ -755,11 +762,12 @@ def objective_gap(
 # %% use-1-2
 authors = torch.tensor([[0.10, 0.15, 0.30, 0.25, 0.20]], dtype=torch.float64)
 gold = torch.tensor([[2.0, 1.2, 0.5, -0.6, -1.2]], dtype=torch.float64)
+tilted = {beta: (authors.log() + gold / beta).log_softmax(-1) for beta in (np.inf, 4.0, 2.0, 1.0, 0.5, 0.25, 0.1)}
 try:
+    gaps = {beta: objective_gap(policy, authors, gold) for beta, policy in tilted.items()}
     print("beta   likelihood   gold")
-    for beta in (float("inf"), 4.0, 2.0, 1.0, 0.5, 0.25, 0.1):
-        tilted = (authors.log() + gold / beta).log_softmax(-1)
-        print("{:4}  {:z11.2f}  {:z5.2f}".format(beta, *map(float, objective_gap(tilted, authors, gold))))
+    for beta, (likelihood, short) in gaps.items():
+        print(f"{beta:4}  {float(likelihood):z11.2f}  {float(short):z5.2f}")
 except NotWritten as missing:
     print(missing)
 
@@ -794,9 +802,9 @@ def gold_at_temperature(
 
 
 # %% [markdown] use-1-3-text
-# **Three crowds.** In the first most answers are right, each author errs in another way. In the second most are
-# curt. In the third everybody writes what everybody writes, and one in ten knows better. **Which of them should
-# sample cold?**
+# **Three crowds.** In the first the right answer is the most common one, and there are many ways to err. In the second
+# the most common one is curt. In the third nearly everybody gives the same mediocre answer, and one in ten knows better.
+# **Which of them should sample cold?**
 
 # %% use-1-3
 crowds = {
@@ -805,10 +813,11 @@ crowds = {
     "one expert": ([0.10, 0.80, 0.05, 0.03, 0.02], [2.7, 0.5, 0.5, -0.6, -1.2]),
 }
 temperatures = (1.0, 0.7, 0.4, 0.1, 0.0)
+tables = {name: (torch.tensor([p]).log(), torch.tensor([golds])) for name, (p, golds) in crowds.items()}
 try:
+    earned = {name: [gold_at_temperature(*table, T) for T in temperatures] for name, table in tables.items()}
     print("temperature ", *(f"{T:5}" for T in temperatures))
-    for name, (shares, golds) in crowds.items():
-        logprobs, golds = torch.tensor([shares]).log(), torch.tensor([golds])
-        print(f"{name:12}", *(f"{float(gold_at_temperature(logprobs, golds, T)):5.2f}" for T in temperatures))
+    for name, golds in earned.items():
+        print(f"{name:12}", *(f"{float(mean):5.2f}" for mean in golds))
 except NotWritten as missing:
     print(missing)

@@ -9,7 +9,7 @@ from corpus.arena import arena, best_level, must_come_out
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory):
-    with arena(tmp_path_factory.mktemp("h"), best_level()) as found:
+    with arena(tmp_path_factory.mktemp("h"), best_level(), once=True) as found:
         yield found
 
 

@@ -45,13 +45,6 @@ class Ran:
     stopped: str = ""  # the limit of the watchdog that was broken, in words
     words: str = ""  # the last words of pytest, for when nothing ran
 
-    @property
-    def unfinished(self) -> str | None:
-        """The cell that was running when everything ended."""
-        return next(
-            (cell for cell, facts in self.cells.items() if facts["outcome"] in ("began", "died", "output")), None
-        )
-
 
 @contextmanager
 def private_folder(directory: str = "") -> Iterator[Path]:
@@ -85,10 +78,15 @@ def run(notebook: dict, package: Path, settings: Settings, patience: float = 0.0
             settings.seconds, settings.memory_mb, settings.grader_mb, settings.processes, settings.disk_mb
         )
         try:
-            stopped = watchdog.watch(child, limits, (folder / "sockets", folder / "scratch"))
+            stopped = watchdog.watch(child, limits, _written(folder))
         finally:
             sandbox.clear(room)
         return Ran(_facts(folder / "facts"), stopped or "", _last_words(folder / "words"))
+
+
+def _written(folder: Path) -> tuple[Path, Path]:
+    """Where the kernel may leave files that are not in memory."""
+    return folder / "sockets", folder / "scratch"
 
 
 def _room(folder: Path, package: Path, settings: Settings) -> sandbox.Sandbox:
@@ -121,6 +119,7 @@ def _command(folder: Path, settings: Settings) -> list[str]:
         ),
         *("--nbval-lax", "--nbval-kernel-name", sandbox.KERNEL, "--nbval-cell-timeout", str(settings.cell_seconds)),
         *("--prefcourse-facts", str(folder / "facts"), "--prefcourse-output", str(OUTPUT)),
+        *("--prefcourse-disk", str(settings.disk_mb), "--prefcourse-folders", *map(str, _written(folder))),
         *("--tb=line", "-q", "--color=no", "--show-capture=no", str(folder / "graded" / "notebook.ipynb")),
     ]
 

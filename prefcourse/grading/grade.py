@@ -21,7 +21,7 @@ from prefcourse.grading.package_use import package_use, road_to_package
 from prefcourse.grading.reference import Question, Reference, package_for, versions
 from prefcourse.grading.result import CheckResult, Result, State, Status
 
-AGAIN = 9  # runs of one submission, at most
+AGAIN = 12  # runs of one submission, at most
 PATIENCE = 0.8  # seconds after each cell, once something went wrong; the watchdog looks three times as often
 STARTS = 2  # a machine under load may be too slow to start a kernel
 
@@ -86,7 +86,7 @@ def _run(grafted: Grafted, reference: Reference, settings: Settings) -> _History
                 history.state, history.reason = State.GRADER_ERROR, f"nothing ran: {ran.stopped or ran.words[-300:]}"
             return history
         _blame(history, culprit, ran, settings)
-        notebook = _without(notebook, culprit)
+        notebook, patience = _without(notebook, culprit), 0.0
         if notebook is None or ran.stopped.startswith("time"):
             return history
     return history
@@ -111,7 +111,7 @@ def _culprit(notebook: dict, ran: Ran) -> str | None:
 
 def _doubtful(ran: Ran, culprit: str) -> bool:
     """May it have been a cell before? Not where a cell took too long, or showed too much."""
-    return ran.cells[culprit]["outcome"] in ("began", "died") and not ran.stopped.startswith(("time", "output"))
+    return ran.cells[culprit]["outcome"] in ("began", "died", "disk") and not ran.stopped.startswith(("time", "output"))
 
 
 def _blame(history: _History, culprit: str, ran: Ran, settings: Settings) -> None:
@@ -130,6 +130,8 @@ def _trouble(ran: Ran, outcome: str, settings: Settings) -> tuple[State, str]:
         return State.RESOURCE, ran.stopped
     if outcome == "output":
         return State.RESOURCE, "output: it showed more than is kept"
+    if outcome == "disk":
+        return State.RESOURCE, f"disk: it left more than {settings.disk_mb:,} MB, or folders that nobody can enter"
     if outcome == "timeout":
         return State.GRADED, f"it took longer than {settings.cell_seconds:g} seconds and could not be interrupted"
     return State.CRASHED, "the kernel's process ended"

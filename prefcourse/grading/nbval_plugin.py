@@ -13,6 +13,8 @@ import functools
 import json
 import os
 import time
+from contextlib import suppress
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -36,6 +38,10 @@ class KernelDied(RuntimeError):
 
 class TooMuchOutput(RuntimeError):
     """A cell showed more than is kept."""
+
+
+class TooMuchOnDisk(RuntimeError):
+    """A cell has written more than is kept."""
 
 
 class TookTooLong(RuntimeError):
@@ -134,6 +140,8 @@ def pytest_addoption(parser):
     group.addoption("--prefcourse-facts", metavar="FILE", help="write what happened in each cell, one JSON per line")
     group.addoption("--prefcourse-output", type=float, default=float("inf"), help="characters that a cell may show")
     group.addoption("--prefcourse-patience", type=float, default=0.0, help="seconds to wait after each cell")
+    group.addoption("--prefcourse-disk", type=int, default=0, help="MB that may be in the folders after each cell")
+    group.addoption("--prefcourse-folders", nargs="*", default=(), type=Path, metavar="FOLDER")
 
 
 def pytest_configure(config):
@@ -178,6 +186,7 @@ class Plugin:
                 yield
             finally:
                 self._be_patient(item)
+                self._look_at_the_disk()
             if 0 < limit < time.monotonic() - start:
                 raise TookTooLong(f"the cell took longer than {limit:g} seconds")
         except BaseException as error:
@@ -191,8 +200,17 @@ class Plugin:
         """What a cell set off may end the kernel a moment later: then it is this cell's doing, not the next one's."""
         if patience := self.config.option.prefcourse_patience:
             time.sleep(patience)
-            if not item.parent.kernel.is_alive():
+            kernel = item.parent.kernel
+            with suppress(Empty):  # one that was told to end answers no more, and may take its time
+                kernel.await_reply(kernel.kc.kernel_info(), timeout=GRACE)
+            if not kernel.is_alive():
                 raise KernelDied("the kernel's process has ended")
+
+    def _look_at_the_disk(self) -> None:
+        """What the watchdog may have missed, because the cell was quick, is seen before the next one begins."""
+        option = self.config.option
+        if reason := watchdog.too_much_on_disk(option.prefcourse_folders, option.prefcourse_disk):
+            raise TooMuchOnDisk(reason)
 
     def _note(self, **facts) -> None:
         if self.facts:
@@ -220,8 +238,8 @@ def _facts(item, seconds: float, limit: float, error: BaseException | None = Non
 def _outcome(error: BaseException | None, late: bool) -> str:
     if isinstance(error, KernelDied):
         return "died"
-    if isinstance(error, TooMuchOutput):
-        return "output"
+    if isinstance(error, TooMuchOutput | TooMuchOnDisk):
+        return "output" if isinstance(error, TooMuchOutput) else "disk"
     return "timeout" if late else "passed" if error is None else "failed"
 
 
@@ -236,7 +254,7 @@ def _shown(outputs: list) -> dict | None:
 
 def _is_end(error: BaseException, item) -> bool:
     """Nothing after it can run."""
-    return isinstance(error, KernelDied | TooMuchOutput) or not item.parent.kernel.is_alive()
+    return isinstance(error, KernelDied | TooMuchOutput | TooMuchOnDisk) or not item.parent.kernel.is_alive()
 
 
 def _register_provisioner() -> None:

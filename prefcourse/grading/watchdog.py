@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,12 @@ def exceeded(pid: int, limits: Limits, folders: tuple[Path, ...], seconds: float
         return f"output: it showed more than the grader can hold in {limits.grader_mb:,} MB"
     if len(memory) > limits.processes:
         return f"processes: more than {limits.processes}"
-    if sum(_bytes_in(folder, limits.disk_mb * MB) for folder in folders) > limits.disk_mb * MB:
-        return f"disk: more than {limits.disk_mb:,} MB written, or folders that nobody can look through"
+    return too_much_on_disk(folders, limits.disk_mb)
+
+
+def too_much_on_disk(folders: Sequence[Path], disk_mb: int) -> str | None:
+    if sum(_bytes_in(folder, disk_mb * MB) for folder in folders) > disk_mb * MB:
+        return f"disk: more than {disk_mb:,} MB written, or folders that nobody can look through"
     return None
 
 

@@ -29,7 +29,7 @@ class Case:
 
     make: Callable[[], Notebook | bytes]
     right: tuple[str, ...]
-    state: State | None = State.GRADED  # None: it depends on how fast the machine is
+    state: State = State.GRADED
     statuses: dict[str, Status] = field(default_factory=dict)  # of the exercises that are not right, where it matters
     says: str = ""  # a pattern in the notes, the reason or the sentences
     seconds: float = 40.0  # at most, on a machine that is busy with other things too; 2 or 3 are usual

@@ -11,12 +11,13 @@ import subprocess
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from corpus import CELL_SECONDS, COURSE, NUMBERS, STEM, Case
-from prefcourse.grading import sandbox
+from prefcourse.grading import engine, grade, sandbox
 from prefcourse.grading.engine import Settings
 from prefcourse.grading.grade import grade_one
 from prefcourse.grading.reference import Reference, make_reference
@@ -107,8 +108,8 @@ def _changed(mark: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def arena(folder: Path, level: str):
-    """Skips, with the reason, where this machine does not offer the level."""
+def arena(folder: Path, level: str, *, once: bool = False):
+    """Skips, with the reason, where this machine does not offer the level. `once`: see run_once."""
     works, why = sandbox.offers()[level]
     if not works:
         pytest.skip(f"no sandbox {level} here: {why}")
@@ -122,8 +123,21 @@ def arena(folder: Path, level: str):
     with socket.create_server(("127.0.0.1", 0)) as ear, pytest.MonkeyPatch.context() as patch:
         ear.setblocking(False)
         patch.setenv("HOME", str(folder / "home"))
+        if once:
+            patch.setattr(grade, "engine", SimpleNamespace(run=run_once({})))
         reference = make_reference(COURSE / "solutions" / f"{STEM}.ipynb", replace(settings, cell_seconds=60.0))
         yield Arena(folder, settings, reference, ear)
+
+
+def run_once(ran: dict):
+    """The engine, for submissions that do no harm: many files differ in their wrapping only, and what comes out of the
+    graft the same need not run again."""
+
+    def run(notebook, package, settings, patience=0.0):
+        known = json.dumps(notebook), package, replace(settings, seconds=0.0), patience
+        return ran[known] if known in ran else ran.setdefault(known, engine.run(notebook, package, settings, patience))
+
+    return run
 
 
 def best_level() -> str:
@@ -142,7 +156,7 @@ def must_come_out(case: Case, result: Result) -> None:
     summary = f"{result.state} {result.reason} {each} {result.notes}"
     assert set(right) - set(case.right) == set(), f"points that nobody earned: {summary}"
     assert set(case.right) - set(right) == set(), f"points lost: {summary}"
-    assert case.state in (result.state, None), summary
+    assert result.state == case.state, summary
     assert result.points == sum(check.max_points for check in result.checks if check.exercise in case.right)
     assert not result.checks or tuple(check.exercise for check in result.checks) == NUMBERS
     found = {check.exercise: check.status for check in result.checks}

@@ -16,12 +16,15 @@ case = collector(CASES)
 # --- too much of everything ---------------------------------------------------------------------------------
 
 
-@case(OTHERS, state=None)
+LOUD = {"state": State.RESOURCE, "settings": {"cell_seconds": 30.0}, "seconds": 90.0}  # however slow: it is too much
+
+
+@case(OTHERS, **LOUD)
 def output_of_200_megabytes():
     return wild("for _ in range(200):\n    print('x' * 1_000_000)")
 
 
-@case(OTHERS, state=None)
+@case(OTHERS, **LOUD)
 def output_at_once():
     return wild("print('x' * 200_000_000)")
 
@@ -32,7 +35,7 @@ def output_in_the_function():
     return calling("for _ in range(200):\n    print('x' * 100_000)\nreturn 0.5")
 
 
-@case(OTHERS, state=None)
+@case(OTHERS, **LOUD)
 def exception_of_50_megabytes():
     return wild("raise ValueError('x' * 50_000_000)")
 
@@ -60,22 +63,22 @@ def memory_bomb():
     return calling("kept = []\nfor _ in range(20):\n    kept.append(bytearray(b'x') * 100_000_000)\nreturn 0.5")
 
 
-@case(OTHERS, state=State.RESOURCE, settings=MEMORY, seconds=60)
+@case(OTHERS, state=State.RESOURCE, settings=MEMORY | {"cell_seconds": 30.0}, seconds=90)
 def memory_bomb_of_many():
-    """Each process stays below its own limit."""
+    """Each process stays below its own limit. It waits for the watchdog, which stops it at once."""
     body = (
         "import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        kept = bytearray(b'x') * 200_000_000\n"
-        "        time.sleep(8)\n        os._exit(0)\ntime.sleep(4)"
+        "        time.sleep(20)\n        os._exit(0)\ntime.sleep(20)"
     )
     return wild(body)
 
 
-@case(OTHERS, state=State.RESOURCE, settings={"processes": 60}, seconds=60)
+@case(OTHERS, state=State.RESOURCE, settings={"processes": 60, "cell_seconds": 30.0}, seconds=90)
 def fork_bomb():
     """Two hundred at most, were nobody to stop them."""
     body = (
         "import os, time\nfor _ in range(200):\n    try:\n        child = os.fork()\n    except OSError:\n"
-        "        continue\n    if child == 0:\n        time.sleep(10)\n        os._exit(0)\ntime.sleep(3)"
+        "        continue\n    if child == 0:\n        time.sleep(20)\n        os._exit(0)\ntime.sleep(20)"
     )
     return wild(body)
 
@@ -86,7 +89,7 @@ def threads_by_the_hundred():
     return wild(body)
 
 
-@case(OTHERS, state=None, settings={"disk_mb": 20})
+@case(OTHERS, state=State.RESOURCE, settings={"disk_mb": 20})
 def fills_the_disk():
     body = (
         "import os\nfor place in ('.', '/tmp', '/dev/shm', '/var/tmp', os.path.expanduser('~'), SOCKETS):\n"
@@ -101,16 +104,17 @@ SOCKETS = os.path.dirname(sys.argv[sys.argv.index("-f") + 1])
 """
 
 
-@case(OTHERS, state=None, seconds=60)
+@case(OTHERS, state=State.RESOURCE, seconds=90)
 def deep_folders():
     """Nested deeper than Python may recurse, where the grader looks and must tidy up."""
     body = "os.chdir(SOCKETS)\nfor _ in range(3000):\n    os.mkdir('d')\n    os.chdir('d')\nos.chdir('/')"
     return wild(SHARED + body)
 
 
-@case(OTHERS, state=None, seconds=60)
+@case(OTHERS, state=State.RESOURCE, settings={"cell_seconds": 30.0, "disk_mb": 20}, seconds=90)
 def many_files():
-    body = "for n in range(50_000):\n    os.close(os.open(os.path.join(SOCKETS, f'f{n}'), os.O_CREAT))"
+    """Empty ones, but an entry is a block at least."""
+    body = "for n in range(10_000):\n    os.close(os.open(os.path.join(SOCKETS, f'f{n}'), os.O_CREAT))"
     return wild(SHARED + body)
 
 

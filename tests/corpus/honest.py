@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corpus import NUMBERS, OTHERS, Case, calling, code_cell, collector, duplicate, solved, stub, wild
-from prefcourse.grading.result import Status
+from prefcourse.grading.result import State, Status
 
 CASES: list[Case] = []
 case = collector(CASES)
@@ -102,7 +102,7 @@ def letters_that_are_none():
     notebook = solved().first("print('\\ud800')")
     notebook.replace("2.1", "    verdicts = []\n", "    verdicts = []\n    print('\\ud800')\n")
     notebook.replace("2.2", "    judged =", "    import warnings\n    warnings.warn('\\udc80')\n    judged =")
-    return notebook.replace("2.4", 'raise ValueError("found', 'raise ValueError("\\udfff found')
+    return notebook.replace("2.4", 'f"found', 'f"\\udfff found')
 
 
 @case(NUMBERS)
@@ -148,17 +148,13 @@ def helper_cells():
 def answer_over_two_cells():
     """A piece of it in a cell of its own: before, after, or a copy of the marked cell."""
     notebook = solved()
-    notebook.before(
-        "answer-2-2", "def judged_items(items):\n    return [labels for labels in items if len(labels) >= 2]"
-    )
-    notebook.replace("2.2", "[labels for labels in labels_by_item if len(labels) >= 2]", "judged_items(labels_by_item)")
+    notebook.before("answer-2-2", "def counted(items):\n    return count_labels(items).counts")
+    notebook.replace("2.2", "count_labels(labels_by_item).counts", "counted(labels_by_item)")
     notebook.before("check-2-1", "def none():\n    return float('nan')")
     notebook.replace("2.1", 'float("nan")', "none()")
-    duplicate(notebook, "2.3")["source"] = "# EXERCISE 2.3: cohen_kappa\ndef share(x, y):\n    return x / y"
-    return notebook.replace("2.3", "sum(x == y for x, y in zip(a, b, strict=True)) / len(a)", SHARE)
-
-
-SHARE = "share(sum(x == y for x, y in zip(a, b, strict=True)), len(a))"
+    share = "def share(x, y):\n    return x / y if y else none()"
+    duplicate(notebook, "2.3")["source"] = f"# EXERCISE 2.3: cohen_kappa\n{share}"
+    return notebook.replace("2.3", "observed = _ratio(", "observed = share(")
 
 
 @case(NUMBERS)
@@ -232,10 +228,10 @@ def setup_changed():
     return notebook.replace("2.1", 'float("nan")', "NAN")
 
 
-@case(NUMBERS, state=None)
+@case(NUMBERS, state=State.CRASHED)
 def leaves_in_the_middle():
-    """exit() in a cell of its own ends the kernel: that cell is lost, nothing else."""
-    return solved().before("answer-2-3", "exit()")
+    """exit() in a cell of its own ends the kernel, a tenth of a second later: that cell is lost, nothing else."""
+    return solved().before("answer-2-3", "exit()").last("import time\ntime.sleep(1)")
 
 
 @case(NUMBERS)

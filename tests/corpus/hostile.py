@@ -62,15 +62,17 @@ def keyboard_interrupt():
     return calling("raise KeyboardInterrupt")
 
 
-@case(OTHERS, state=None)
+@case(OTHERS, state=State.CRASHED)
 def asks_the_kernel_to_end():
     """It ends a moment later, when another cell may have begun."""
-    return wild("get_ipython().ask_exit()")
+    return wild("get_ipython().ask_exit()").last("import time\ntime.sleep(1)")
 
 
-@case(OTHERS, state=None)
+@case(OTHERS, state=State.CRASHED)
 def ends_a_moment_later():
-    return wild("import os, threading\nthreading.Timer(0.1, os._exit, [0]).start()")
+    """While a cell runs that has nothing to do with it."""
+    notebook = wild("import os, threading\nthreading.Timer(0.3, os._exit, [0]).start()")
+    return notebook.last("import time\ntime.sleep(1)")
 
 
 @case(OTHERS, statuses={"2.1": Status.TIMEOUT}, **HANGS)

@@ -417,7 +417,7 @@ def test_the_first_exercise_of_a_chapter(chapter):
         ("24.1", "other", "24.1 double exists"),
         ("24.7", "double", "24.1 double exists"),
         ("24", "f", "expected a number and a name"),
-        ("9.1", "f", "no lesson"),
+        ("22.1", "f", "no lesson"),
     ],
 )
 def test_new_refuses(chapter, capsys, number, function, words):

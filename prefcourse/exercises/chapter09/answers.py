@@ -544,7 +544,7 @@ def _answer_by_answer(logprobs, ref_logprobs):
 
 def _of_the_package(logprobs, ref_logprobs):
     return tuple(
-        k(logprobs, ref_logprobs)
+        k(logprobs[None], ref_logprobs[None])[0]
         for k in (package_advantages.kl_k1, package_advantages.kl_k2, package_advantages.kl_k3)
     )
 

@@ -159,6 +159,19 @@ def test_resume_says_what_is_left(grade, tmp_path, capsys):
     assert "1 graded before, 1 to go" in capsys.readouterr().out
 
 
+def test_resume_says_that_a_mended_course_is_graded_anew(grade, tmp_path, capsys, monkeypatch):
+    hand_in(tmp_path, ann="right", bob="wrong")
+    assert grade("-o", "out") == 0 and grade("-o", "out", "--resume") == 0
+    assert "2 graded before, 0 to go" in (told := capsys.readouterr().out) and "changed" not in told
+    now = replace(course(tmp_path), seed="hashed", versions={STEM: "mended"})
+    monkeypatch.setattr(command, "course_of", lambda solutions, settings: now)
+    assert grade("-o", "out", "--resume") == 0
+    said = (
+        f"{STEM} has changed since the earlier run (course or grader): all its submissions are graded again\n0 graded"
+    )
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

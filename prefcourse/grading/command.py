@@ -181,9 +181,17 @@ def grade(args: argparse.Namespace) -> int:
     record |= {"total": len(found), "course": course.versions}
     batch.prepare(args.out, record | {"formats": args.format}, resume=args.resume)
     if args.resume:
+        print(*mended(before.get("course", {}), course.versions), sep="", end="")
         print(f"{len({task.key for task in tasks if task.key}) - len(left)} graded before, {len(left)} to go")
     batch.grade(args.out, outcomes, len(left))
     return finish(batch.results(tasks, args.out, course), record, args)
+
+
+def mended(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """A line for each chapter whose marks of the earlier run no longer count."""
+    changed = [chapter for chapter, version in now.items() if before.get(chapter, version) != version]
+    said = "has changed since the earlier run (course or grader): all its submissions are graded again\n"
+    return [f"{chapter} {said}" for chapter in changed]
 
 
 def record_of(args: argparse.Namespace, settings) -> dict:

@@ -107,7 +107,8 @@ print("prefer the other one:", *sorted(who for who, label in said.items() if lab
 here = lab(SEED)
 tokenizer = here.tokenizer
 sft = here.evaluate(here.sft)
-crowd = [row for row in world.demonstrations(6000, seed=SEED) if not row["prompt"].startswith("count")]
+demonstrations = world.demonstrations(6000, seed=SEED)
+crowd = [row for row in demonstrations[:2000] if not row["prompt"].startswith("count")]
 demonstrated = np.mean([world.gold(**row) for row in crowd])
 best = np.mean([world.gold(prompt, world.best_answer(prompt)) for prompt in prompts])
 print(f"gold: SFT {sft.gold.mean:.2f}, demonstrations {demonstrated:.2f}, best answers {best:.2f}")
@@ -311,7 +312,6 @@ claims(
 # %% incoherence
 # NBVAL_IGNORE_OUTPUT
 early = models.tiny_lm(tokenizer, "xs", seed=SEED)
-demonstrations = world.demonstrations(6000, seed=SEED)
 train.finish(train.sft(early, tokenizer, demonstrations, steps=60, learning_rate=1e-2, seed=SEED))
 unready = here.evaluate(early)
 print(*(texts[0] for texts in unready.texts[:4]), sep="\n")
@@ -326,7 +326,7 @@ claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.go
 # %% hacking
 hacked = models.trainable_copy(here.sft)
 path = [here.evaluate(hacked, score=score)]
-steps = {"iterations": 30, "learning_rate": 1e-3, "seed": SEED}
+steps = {"iterations": 20, "learning_rate": 1e-3, "seed": SEED}
 loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, beta=0.0, **steps)
 for number, _ in enumerate(loop, 1):
     if number % 5 == 0:

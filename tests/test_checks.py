@@ -510,8 +510,10 @@ def test_a_function_of_other_parameters_is_told_which_ones():
 
 @pytest.mark.parametrize("exercise", definitions.all_exercises(), ids=lambda exercise: exercise.number)
 def test_the_oracle_has_the_stubs_parameters(exercise):
-    (path,) = ROOT.glob(f"notebooks/source/{exercise.chapter:02}_*.py")
-    defined = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    (path,) = ROOT.glob(f"exercises/{exercise.chapter:02}_*.ipynb")
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    (written,) = (cell for cell in cells if cell.startswith(f"# EXERCISE {exercise.number}:"))
+    defined = [node for node in ast.walk(ast.parse(written)) if isinstance(node, ast.FunctionDef)]
     stub = [node.args for node in defined if node.name == exercise.function][-1]
     names = [arg.arg for arg in (*stub.args, *stub.kwonlyargs)]
     assert list(inspect.signature(answers_of(exercise.number).oracle).parameters) == names

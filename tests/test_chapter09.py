@@ -65,6 +65,9 @@ def test_with_a_clip_the_learning_rate_hardly_matters(seed):
 def test_the_four_destinations(seed):
     names = lesson(seed) if seed else lesson(0, ("setup", "clip", "five", "five-figure", "five-claims"))
     assert names["slow"].quantile(0.9) < 0.05
+    single = (names["runs"]["no clip, beta 0"][-1].exp().amax(-1) > 0.99).double().mean()
+    rested = names["ppo"](0.2, 1.0, learning_rate=0.3)[-1]
+    assert single > 0.9 and names["kl"](rested, names["optimum"]).quantile(0.9) < 0.01
     early = names["far"]["no clip, beta 0"][5].median()
     assert abs(early - names["far"]["clip 0.2, beta 0"][-1].median()) < 0.4, "after a handful of batches"
 

@@ -223,7 +223,7 @@ claims({"the clipped sum is never above the other": (cautious <= bold + 1e-12).a
 # At the bound, ratio 1.2. Beyond it the sum does not stay level, it *falls*: liked samples of "right" are silent
 # there, disliked ones are not, and they pull back. The clip silences applause, not complaint.
 #
-# Figure 2 of the PPO paper shows the same picture for a walking robot. Its top lies at a KL of
+# Figure 2 of the PPO paper shows the same picture for a hopping robot. Its top lies at a KL of
 # {{published:ppo-kl-of-first-update}}, and so does ours. That is not by chance. For small steps
 # $\mathrm{KL}(\text{old}, \text{new}) \approx \tfrac12\,\mathbb E[(\text{ratio} - 1)^2]$, and if all ratios stand
 # at their bounds that is $\epsilon^2/2 = 0.02$.
@@ -307,10 +307,10 @@ for name, clip_coef in (("no clip", math.inf), ("clip 0.2", 0.2)):
     ended = torch.stack([play(clip_coef, rate) for rate in (0.1, 0.5, 2.0, 8.0)])  # (4, 500)
     score[name], lost[name] = (0.6 + 0.2 * ended).mean(-1), (ended < 0.1).double().mean(-1)
     told = [f"{s:.3f} ({share:.0%} lost)" for s, share in zip(score[name], lost[name], strict=True)]
-    print(f"{name:>8}, learning rate 0.1, 0.5, 2, 8: mean score", ", ".join(told))
+    print(f"{name:>8}: mean score", ", ".join(told))
 
 # %% [markdown] players-after
-# ("Lost" is who says "right" less than once in ten answers.)
+# (From left to right: learning rates 0.1, 0.5, 2 and 8. "Lost" is who says "right" less than once in ten answers.)
 #
 # **Takeaway: with a clip the step no longer depends on the learning rate.** Without one it does, and a learning
 # rate that is right (0.5) does even better than the clip. So a clip is no magic. It measures the step in what
@@ -398,28 +398,27 @@ claims(
 # **Takeaway: clip without penalty walks safely to the wrong place; penalty without clip knows the place and does
 # not get there.** Read the four:
 #
-# - **clip, $eta$ 0**: short steps, one after the other, and always in the same direction. It ends where the run
+# - **clip, $\beta$ 0**: short steps, one after the other, and always in the same direction. It ends where the run
 #   without a clip was after a handful of batches: one answer, KL $\log 10$. Where the score is not quite what people
 #   want, that place is chapter 12's subject.
-# - **no clip, $eta$ 1**: the penalty pulls, and the steps overshoot. Sooner or later a batch makes one answer
+# - **no clip, $\beta$ 1**: the penalty pulls, and the steps overshoot. Sooner or later a batch makes one answer
 #   nearly certain. Then all 32 answers are alike, all advantages are 0, and it stays there. Which answer? Any.
-# - **both**: at $\pi^*$, and hovering about it. Steps of a fixed size do not come to rest; a falling learning
-#   rate would.
+# - **both**: at $\pi^*$, and hovering about it. Steps so long do not come to rest; at a learning rate of 0.3 they do.
 #
 # And the last claim says again what the players said: a small learning rate limits the step as well. Something
 # must; it need not be the clip.
 #
 # ### Two KLs, not to be confused
 #
-# | | $\mathrm{KL}(\pi_{	ext{old}}, \pi)$ | $\mathrm{KL}(\pi, \pi_{	ext{ref}})$ |
+# | | $\mathrm{KL}(\pi_{\text{old}}, \pi)$ | $\mathrm{KL}(\pi, \pi_{\text{ref}})$ |
 # |---|---|---|
 # | compares with | the policy that drew this batch | the policy before all training |
 # | samples come from | the first one, old | the first one, the policy |
-# | is kept small by | the clip | $eta$ |
+# | is kept small by | the clip | $\beta$ |
 # | in a log | `approx_kl`, and `clipfrac`, the share of ratios out of bounds | `kl` |
 #
-# The PPO paper also tries a penalty in place of the clip (its section 4). That is a penalty on the *first* KL.
-# The penalty of RLHF is on the second, and no paper on robots has it: a robot has no reference.
+# The PPO paper also tries a penalty in place of the clip (its section 4). That is a penalty on the *first* KL, another
+# way to limit the step. The penalty of RLHF is on the second; the paper's robots have no reference.
 
 # %% [markdown] estimators-text
 # ## Estimating a KL from samples
@@ -750,7 +749,7 @@ drawn.clip_explorer(
 #
 # | | published | here | why they differ |
 # |---|---|---|---|
-# | the clipped objective has its top at a small KL(old, new) | {{published:ppo-kl-of-first-update}}, first update of a walking robot | 0.020, a bandit with one parameter | they need not: it is $\epsilon^2/2$ where all ratios reach their bound |
+# | the clipped objective has its top at a small KL(old, new) | {{published:ppo-kl-of-first-update}}, first update of a hopping robot | 0.020, a bandit with one parameter | they need not: it is $\epsilon^2/2$ where all ratios reach their bound |
 # | clip against no clip, several steps per batch | scores {{published:ppo-clipped-score}} and {{published:ppo-unclipped-score}} | four learning rates: mean scores within 0.015 of each other; without clip more than 0.04 apart | with a learning rate that fits, no clip does better here; robots have many parameters, and one rate does not fit all |
 # | a penalty on KL(old, new) in its place | score {{published:ppo-kl-to-old-score}}, below the clip | not measured | our penalty is on the other KL |
 # | clipping does not keep ratios within bounds | 1903.07940 | below 0.7 and above 1.3, at bounds of 0.8 and 1.2 | |
@@ -885,7 +884,9 @@ else:
 #   (somebody else's words). The next token after a gap is the one behind it. In both tables such columns are 0, and
 #   the numbers that stand there in the inputs mean nothing.
 # - A response without tokens is a row of zeros.
-# - Both tables are numbers to train on. No gradient may flow back to the values.
+# - Both tables are numbers to train on. No gradient may flow back to the values; the line above the function sees to
+#   that.
+# - `PerToken` and `Mask` are the package's names for tables of B rows and T columns, of numbers and of truths.
 #
 # By hand first: two tokens, rewards 0 and 1, values 0.5 and 0.75, `gamma` 1, `gae_lambda` 0.5. Begin with the second.
 

@@ -49,6 +49,9 @@ that learners see too, and a table of right outputs passes.
 several submissions of one learner: of Canvas's numbered uploads the latest is graded and names the others; without
 such numbers all are graded, and each says so.
 
+an answer that is the package's own function, imported, wrapped or called, gives no points (--package-answers allow
+changes that). One that was copied as text counts: it cannot be told from one that somebody wrote so.
+
 an answer that calls another exercise's function stands or falls with it: where that one is wrong, not written, or the
 package's own, both fail, and the feedback names the function.
 

@@ -156,27 +156,42 @@ def _frontier(ax: Axes, points: list[FrontierPoint]) -> None:
 
 
 def grid_in_plane(
-    ax: Axes, kl: Sequence[float], gold: Sequence[float], *, colour: tuple[str, Sequence[float]],
-    marker: tuple[str, Sequence[float]], frontier: Sequence[FrontierPoint] = (), reference: float | None = None,
+    ax: Axes, kl: Sequence[float], gold: Sequence[float], *, colour: tuple[str, Sequence[float]] | None = None,
+    marker: tuple[str, Sequence[float]] | None = None, frontier: Sequence[FrontierPoint] = (),
+    reference: float | None = None,
 ) -> Axes:  # fmt: skip
     """Gold against KL (square-root axis) of runs over a grid of settings, one point each.
 
-    `colour`, `marker`: the name of a setting and its value in each run; larger values are darker.
+    `colour`, `marker`: the name of a setting and its value in each run, larger values darker; without them all are
+    grey.
     """
-    colours, markers = (sorted(set(values)) for _, values in (colour, marker))
-    shades = dict(zip(colours, LIGHT_TO_DARK(np.linspace(0, 1, len(colours))), strict=True))
     if frontier:
         _frontier(ax, sorted(frontier, key=lambda point: point.kl))
-    for x, y, shade, kind in zip(kl, gold, colour[1], marker[1], strict=True):
-        ax.plot(x, y, MARKERS[markers.index(kind)], color=shades[shade], markersize=5, alpha=0.8, markeredgewidth=0)
     if reference is not None:
-        ax.plot(0, reference, "*", color=REFERENCE, markersize=11, label="reference", clip_on=False)
-    handles = ax.get_legend_handles_labels()[0] + [_key(f"{colour[0]} {c:g}", "o", shades[c]) for c in colours]
-    handles += [_key(f"{marker[0]} {kind:g}", MARKERS[n], "#BBBBBB") for n, kind in enumerate(markers)]
+        ax.plot(0, reference, "*", color=REFERENCE, markersize=11, label="reference", linestyle="", clip_on=False)
+    shades, kinds = _shades(colour), _kinds(marker)
+    handles = ax.get_legend_handles_labels()[0] + [_key(label, "o", shade) for label, shade in shades.values()]
+    handles += [_key(label, kind, "#999999") for label, kind in kinds.values()]
+    for n, (x, y) in enumerate(zip(kl, gold, strict=True)):
+        shade = shades[colour[1][n]][1] if colour else "#BBBBBB"
+        ax.plot(x, y, kinds[marker[1][n]][1] if marker else "o", color=shade, markersize=5, alpha=0.8, mew=0)
     _square_root(ax)
+    ax.xaxis.set_major_locator(FixedLocator([0, 0.25, 1, 2, 4, 8, 12, 16, 24, 32]))
     ax.set(xlabel="KL from the reference (nats per response, square-root axis)", ylabel="gold reward")
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
+
+
+def _shades(setting: tuple[str, Sequence[float]] | None) -> dict:
+    name, values = setting or ("", ())
+    known = sorted(set(values))
+    shades = LIGHT_TO_DARK(np.linspace(0, 1, len(known)))
+    return {value: (f"{name} {value:g}", shade) for value, shade in zip(known, shades, strict=True)}
+
+
+def _kinds(setting: tuple[str, Sequence[float]] | None) -> dict:
+    name, values = setting or ("", ())
+    return {value: (f"{name} {value:g}", MARKERS[n]) for n, value in enumerate(sorted(set(values)))}
 
 
 def _key(label: str, marker: str, colour) -> Line2D:
@@ -315,20 +330,6 @@ def chosen_and_rejected(ax: Axes, steps: Sequence[float], chosen: Sequence[float
     return ax
 
 
-# --- tokens ------------------------------------------------------------------------------------------------
-
-
-def shift_diagram(ax: Axes, tokens: Sequence[str], counted: Sequence[bool]) -> Axes:
-    """A row of tokens twice: as read, and as predicted from the column before. Counted predictions are green."""
-    for column, (token, counts) in enumerate(zip(tokens, counted, strict=True)):
-        _token_box(ax, column, 1, token, "white", REFERENCE)
-        if column:  # nothing stands before the first
-            edge = CHOSEN if counts else "#BBBBBB"
-            _token_box(ax, column, 0, token, CHOSEN if counts else "white", edge)
-            arrow = {"arrowstyle": "->", "color": edge, "linewidth": 1.4 if counts else 0.9}
-            ax.annotate("", (column - 0.05, 0.27), (column - 0.95, 0.73), arrowprops=arrow)
-    ax.set(xlim=(-0.6, len(tokens) - 0.4), ylim=(-0.35, 1.35), xticks=range(len(tokens)), xlabel="column")
-    ax.set_yticks([1, 0], ["token read", "token predicted\nfrom the column before"])
 def landscape(
     ax: Axes, surface: tuple, *, way: Sequence[Sequence[float]], truth: Sequence[float], names: tuple[str, str]
 ) -> Axes:
@@ -343,6 +344,20 @@ def landscape(
     return ax
 
 
+# --- tokens ------------------------------------------------------------------------------------------------
+
+
+def shift_diagram(ax: Axes, tokens: Sequence[str], counted: Sequence[bool]) -> Axes:
+    """A row of tokens twice: as read, and as predicted from the column before. Counted predictions are green."""
+    for column, (token, counts) in enumerate(zip(tokens, counted, strict=True)):
+        _token_box(ax, column, 1, token, "white", REFERENCE)
+        if column:  # nothing stands before the first
+            edge = CHOSEN if counts else "#BBBBBB"
+            _token_box(ax, column, 0, token, CHOSEN if counts else "white", edge)
+            arrow = {"arrowstyle": "->", "color": edge, "linewidth": 1.4 if counts else 0.9}
+            ax.annotate("", (column - 0.05, 0.27), (column - 0.95, 0.73), arrowprops=arrow)
+    ax.set(xlim=(-0.6, len(tokens) - 0.4), ylim=(-0.35, 1.35), xticks=range(len(tokens)), xlabel="column")
+    ax.set_yticks([1, 0], ["token read", "token predicted\nfrom the column before"])
     _without_frame(ax)
     return ax
 

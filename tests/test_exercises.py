@@ -104,7 +104,8 @@ def test_nothing_is_written_twice(number):
 
 
 def test_where_the_package_is_the_solution_is_found_out():
-    assert list(THE_PACKAGE_IS_THE_SOLUTION) == ["2.2", "2.3", "2.4", "3.1", "3.2", "4.1", "4.2"]
+    assert {"2.2", "2.3", "2.4", "3.1", "3.2", "4.1", "4.2", "5.1"} <= THE_PACKAGE_IS_THE_SOLUTION.keys()
+    assert not {"2.1", "3.3", "4.3", "5.2"} & THE_PACKAGE_IS_THE_SOLUTION.keys()
     assert retyped("def cohen_kappa(a, b):\n    return 0.0") == {"cohen_kappa"}
     assert not retyped("from prefcourse.agreement import cohen_kappa")
     assert not retyped("def cohen_kappa(table):\n    return 0.0")  # another question of the same name

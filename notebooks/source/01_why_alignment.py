@@ -523,9 +523,9 @@ claims(
 )
 
 # %% [markdown] tilt-after
-# A model that copied a crowd of which half is curt can answer better than the imitator of the helpful. It knows
-# how; it was only never asked to. **That is the gap which alignment closes**: not what the model can say, but
-# which of it, it says.
+# A model that copied a crowd of which half is curt can answer better than the imitator of the helpful. It knows how; it
+# was only never asked to. **That is the gap which alignment closes**: not between what a model can say and what it
+# cannot, but between what it can say and what it does say.
 #
 # One thing in this cell cannot be had outside our pocket: the program that knows gold. People cannot give an
 # answer its 1.7 points. But they can look at two answers and say which one is better. How one number per answer

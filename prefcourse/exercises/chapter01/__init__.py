@@ -44,6 +44,10 @@ def _loss_and_its_gradient(function: Callable, call: Call) -> dict:
 
 
 BY_HAND = fixed([[[0.0, 0.0], [math.log(3), 0.0], [0.0, 2.0]]], [[0, 1, 0]], [[False, True, True]])
+A_ROW = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]
+TWO_AND_ONE = fixed([A_ROW], [[0, 1, 0]], [[False, False, True]])
+LONG_AND_SHORT = fixed([A_ROW] * 2, [[0, 1, 0], [1, 0, 1]], [[False, True, True], [False, False, True]])
+PADDED = fixed([A_ROW] * 2, [[0, 1, 0], [1, 1, 0]], [[False, True, True], [False, True, False]])
 EXTREME = fixed(
     [[[0.0, 0.0, 0.0], [1e4, -1e4, 0.0], [-1e4, 1e4, 0.0], [0.0, 0.0, 0.0]]] * 2,
     [[2, 2, 0, 1], [2, 2, 2, 0]],
@@ -64,9 +68,12 @@ SFT_LOSS = Exercise(
     ),
     cases=(
         Case("by-hand", "two words, by hand", BY_HAND, NEAR),
+        Case("two-and-one", RESPONSE, TWO_AND_ONE, NEAR),
         Case("alone", RESPONSE, batch(Row(2, 3)), NEAR),
         Case("same-width", RESPONSE, batch(Row(2, 3), Row(2, 3), Row(2, 3)), NEAR),
+        Case("long-and-short", WORDS, LONG_AND_SHORT, NEAR),
         Case("unequal", WORDS, batch(Row(1, 5), Row(4, 2), Row(5, 1)), NEAR),
+        Case("padded", ANYWHERE, PADDED, NEAR),
         Case("right", ANYWHERE, batch(Row(2, 4), Row(2, 2, right=2), Row(1, 3, right=2)), NEAR),
         Case("left", ANYWHERE, batch(Row(2, 4), Row(2, 2, left=2), Row(1, 3, left=2)), NEAR),
         Case("both-sides", ANYWHERE, batch(Row(2, 3, left=1, right=2), Row(3, 2, left=2, right=1)), NEAR),

@@ -284,7 +284,7 @@ claims(
 #
 # - **The bounds are no wall.** 0.5 times 0.8 and 1.2 would be 0.4 and 0.6, and we see 0.32 and 0.68. The clip
 #   takes the slope away *beyond* the bound; the step that crosses it is as long as the learning rate makes it.
-#   (That clipping does not keep the ratio within bounds is the point of 1903.07940.)
+#   (That clipping does not keep the ratio within bounds is where 1903.07940 begins.)
 # - **After one batch the bold policy is better on average.** Most batches are right, and it believes them
 #   entirely. What it pays shows later: a policy that says "look it up" only never samples "right" again, and
 #   cannot learn that it was wrong.
@@ -312,7 +312,7 @@ for name, clip_coef in (("no clip", math.inf), ("clip 0.2", 0.2)):
 # %% [markdown] players-after
 # (From left to right: learning rates 0.1, 0.5, 2 and 8. "Lost" is who says "right" less than once in ten answers.)
 #
-# **Takeaway: with a clip the step no longer depends on the learning rate.** Without one it does, and a learning
+# **Takeaway: with a clip it hardly matters what the learning rate is.** Without one it matters much, and a learning
 # rate that is right (0.5) does even better than the clip. So a clip is no magic. It measures the step in what
 # counts, probabilities instead of parameters, and so saves the search for a learning rate that is safe for
 # every batch.

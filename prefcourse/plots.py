@@ -23,7 +23,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, TwoSl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter, StrMethodFormatter
 
 from prefcourse.evaluate import CalibrationBin, Estimate, FrontierPoint, Share
 from prefcourse.progress import silent
@@ -177,6 +177,7 @@ def grid_in_plane(
         ax.plot(x, y, kinds[marker[1][n]][1] if marker else "o", color=shade, markersize=5, alpha=0.8, mew=0)
     _square_root(ax)
     ax.xaxis.set_major_locator(FixedLocator([0, 0.25, 1, 2, 4, 8, 12, 16, 24, 32]))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.set(xlabel="KL from the reference (nats per response, square-root axis)", ylabel="gold reward")
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

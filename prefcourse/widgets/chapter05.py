@@ -51,8 +51,8 @@ def answers(ax, prompts: Sequence[str], texts: Sequence[str]):
     ax.set_axis_off()
     lines = []
     for prompt, text in zip(prompts, texts, strict=True):
-        lines += [prompt, *textwrap.wrap(text or "(nothing)", 42, initial_indent="   ", subsequent_indent="   "), ""]
-    ax.text(0, 1, "\n".join(lines), va="top", fontsize=9, linespacing=1.35, transform=ax.transAxes)
+        lines += [prompt, *textwrap.wrap(text or "(nothing)", 36, initial_indent="   ", subsequent_indent="   "), ""]
+    ax.text(0, 1, "\n".join(lines), va="top", fontsize=10.5, linespacing=1.35, transform=ax.transAxes)
     return ax
 
 

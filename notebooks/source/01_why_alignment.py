@@ -54,6 +54,7 @@ SEED = 0
 
 # %% five-answers
 world = PocketWorld()
+questions = world.prompts("demonstrations")  # forty things, each asked about in four ways
 QUESTION = "what is python used for ?"
 ANSWERS = {
     "right": "python is a language . people use it for scripting and plotting .",
@@ -73,17 +74,14 @@ for name, answer in ANSWERS.items():
 # Who writes answers? In this chapter two kinds of **authors**. *Curt* ones write whatever gets rid of the question.
 # *Helpful* ones know the facts, mostly, and take the time. A crowd of authors is a mix of both.
 
+
 # %% authors
-KINDS = {"curt": "poor", "helpful": "good"}  # and what the world calls them
-questions = world.prompts("demonstrations")  # all things, each asked about in four ways
-
-
 def crowd(helpful, count, seed=SEED):
     """Answers of a crowd: a share `helpful` of them by helpful authors, the others by curt ones."""
     draw, rows = np.random.default_rng(seed), []
     for question in draw.choice(questions, count):
-        kind = "helpful" if draw.random() < helpful else "curt"
-        rows.append({"prompt": str(question), "response": world.demonstration(question, draw, KINDS[kind])})
+        quality = "good" if draw.random() < helpful else "poor"  # the world's words for helpful and curt
+        rows.append({"prompt": str(question), "response": world.demonstration(question, draw, quality)})
     return rows
 
 

@@ -638,7 +638,7 @@ plt.rcParams.update(plots.STYLE)
 # **How far is a policy from its reference, and how sure is that?** B answers were drawn from the policy. Given are
 # the log-probabilities of their tokens under policy and reference, and a mask that is true on the tokens of the
 # answers. Return two numbers: the estimate of $\mathrm{KL}(\pi, \pi_{\text{ref}})$ in nats per response, and its
-# standard error.
+# standard error. (A tuple will do; `Estimate(mean, standard_error)` is one with names.)
 #
 # - A row's log-ratio is the *sum* over its tokens. Rows are independent draws; tokens of one row are not.
 # - The standard error is that of the mean of the rows, with n - 1 under the squares. For a single row it is `nan`.

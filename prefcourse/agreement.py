@@ -313,7 +313,7 @@ def _index_votes(votes: Iterable[Vote]) -> tuple[np.ndarray, np.ndarray, np.ndar
     return *(np.array([codes[part][vote[part]] for vote in votes]) for part in range(3)), names
 
 
-def reward_model_ceiling(annotators: Sequence[Annotator], pairs: PairFeatures) -> Ceiling:
+def ceiling_from_annotators(annotators: Sequence[Annotator], pairs: PairFeatures) -> Ceiling:
     """What share of single held-out labels (ties apart) can a reward model predict, if the people are known?
 
     `gold`: a model that knows the true reward. `best`: the most that a model can reach that sees the pair but

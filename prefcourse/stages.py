@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from prefcourse import annotators, evaluate, models, train
-from prefcourse.agreement import reward_model_ceiling
+from prefcourse.agreement import ceiling_from_annotators
 from prefcourse.data.own import read_own_pairs
 from prefcourse.data.pairs import annotate, gaps, pairs_from_votes
 from prefcourse.data.schema import DataError, in_words
@@ -184,7 +184,7 @@ def simulated_pairs(lab: Lab) -> Found:
         texts, cut_off = texts + whole.texts, cut_off + len(drawn.texts) - len(whole.texts)
     people = POPULATIONS[s.annotators]()
     votes = annotate(lab.world, texts, people, seed=lab.seed("annotators"), per_item=s.labels_per_pair)
-    ceiling = reward_model_ceiling(people, annotators.pair_features(*gaps(lab.world, texts))).best
+    ceiling = ceiling_from_annotators(people, annotators.pair_features(*gaps(lab.world, texts))).best
     rows = [row for row in pairs_from_votes(texts, votes) if not row["tie"]]
     alike = len(asked) - len(texts) - cut_off
     dropped = {"same answer twice, or an empty one": alike, "cut off": cut_off, "tie": len(votes) - len(rows)}

@@ -18,6 +18,7 @@ from prefcourse.agreement import (
     annotator_accuracy,
     bootstrap,
     ceiling_from_agreement,
+    ceiling_from_annotators,
     cohen_kappa,
     count_labels,
     count_pairs,
@@ -28,7 +29,6 @@ from prefcourse.agreement import (
     leave_one_out,
     pairwise_cohen,
     percent_agreement,
-    reward_model_ceiling,
     symmetrised_agreement,
     unanimity,
     without_repeats,
@@ -283,7 +283,7 @@ def test_the_default_population_agrees_as_published_ones_do(seed):
 def test_dawid_skene_recovers_who_is_good(seed):
     people, _, votes = simulate(seed)
     many = random_features(20_000, generator=np.random.default_rng(99))
-    true = np.array([reward_model_ceiling([person], many).gold for person in people])
+    true = np.array([ceiling_from_annotators([person], many).gold for person in people])
     accuracy = dawid_skene(votes).accuracy()
     found = np.array([accuracy[person.name] for person in people])
     assert np.corrcoef(true, found)[0, 1] > 0.88
@@ -345,25 +345,25 @@ def test_ceiling_is_the_share_of_labels_that_the_gold_reward_predicts():
     people, features, _ = simulate(0, pairs=500)
     votes = label_pairs(people, features, per_item=20, generator=np.random.default_rng(5))
     hits = np.mean([(vote.label == F) == (features.gold[vote.item] > 0) for vote in votes])
-    assert reward_model_ceiling(people, features).gold == pytest.approx(hits, abs=4 * 0.4 / np.sqrt(len(votes)))
+    assert ceiling_from_annotators(people, features).gold == pytest.approx(hits, abs=4 * 0.4 / np.sqrt(len(votes)))
 
 
 def test_ceiling_by_hand():
     # slope 1, gaps ln 3 and -ln 4: right with probability 3/4 and 4/5; on a level pair nobody is, so 1/2
     pairs = random_features(3, generator=np.random.default_rng(0))
     pairs = pairs._replace(gold=np.array([np.log(3), -np.log(4), 0.0]))
-    plain = reward_model_ceiling([Annotator("a", 1.0)], pairs)
+    plain = ceiling_from_annotators([Annotator("a", 1.0)], pairs)
     assert plain == pytest.approx(((0.75 + 0.8 + 0.5) / 3,) * 2)
-    with_ties = reward_model_ceiling([Annotator("a", 0.0, tie=1.0)], pairs)
+    with_ties = ceiling_from_annotators([Annotator("a", 0.0, tie=1.0)], pairs)
     assert with_ties == pytest.approx((0.5, 0.5))  # ties count neither for nor against
 
 
 def test_a_shared_bias_can_be_learned_but_is_not_gold():
     pairs = random_features(2000, generator=np.random.default_rng(0))
-    fond_of_length = reward_model_ceiling([Annotator("a", 2.0, length=4.0)], pairs)
+    fond_of_length = ceiling_from_annotators([Annotator("a", 2.0, length=4.0)], pairs)
     assert fond_of_length.best > fond_of_length.gold + 0.1
     own_way = [Annotator("a", 2.0, length=4.0), Annotator("b", 2.0, length=-4.0)]
-    assert reward_model_ceiling(own_way, pairs).best < fond_of_length.best - 0.1
+    assert ceiling_from_annotators(own_way, pairs).best < fond_of_length.best - 0.1
 
 
 @pytest.mark.parametrize("slope", [0.5, 1.355, 2.342, 3.808, 8.0])

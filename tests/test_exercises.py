@@ -243,4 +243,4 @@ def test_the_ceiling_of_the_package_for_simulated_people_is_the_learners():
     crowd = [annotators.Annotator("careful", 2.0), annotators.Annotator("biased", 0.5, length=1.5)]
     first = [annotators.label_probabilities(person, pairs)[:, 0].tolist() for person in crowd]
     ours = ANSWERS["2.5"].oracle(first, (pairs.gold > 0).tolist())
-    assert ours == pytest.approx(tuple(agreement.reward_model_ceiling(crowd, pairs)))
+    assert ours == pytest.approx(tuple(agreement.ceiling_from_annotators(crowd, pairs)))

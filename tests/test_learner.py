@@ -110,7 +110,7 @@ def test_each_kind_of_failure_is_told_apart_and_costs_only_itself(folder, capsys
     assert max(map(len, words.splitlines()[1:])) <= 88
     assert "2.3: not checked. The check of 2.3 ended the kernel" in words
     assert "2.4: not checked. The check of 2.4 took longer than 4 s" in words
-    assert "2.5 ceiling_from_probabilities: solved" in words
+    assert "2.5 reward_model_ceiling: solved" in words
     assert "1 of 5 solved" in words
 
 

@@ -116,7 +116,9 @@ claims({"SFT is below the average demonstration and far below the best": sft.gol
 
 # %% [markdown] sft-after
 # SFT copies the crowd, filler and errors included, and even falls short of its average. Likelihood asks "would
-# somebody say this?", not "is it good?". Chapter 1 is about that gap.
+# somebody say this?", not "is it good?". Chapter 1 is about that gap. (The model mixes up facts; and for speed
+# `train.sft` puts answers of like length into one batch, a mean over its words, so that words of short answers,
+# which are the poor ones, weigh more than they should.)
 
 # %% [markdown] stage-two
 # ## Stage 2: learn what is good (reward model)
@@ -427,7 +429,7 @@ for temperature in (0.25, 0.5, 1, 2, 8):
     noisy = annotators.population(SEED, scale=1.6 / temperature)
     votes = annotators.label_pairs(noisy, features, per_item=5, generator=np.random.default_rng(1))
     agreements.append(agreement.percent_agreement(agreement.group_by_item(votes)))
-    ceilings.append(agreement.reward_model_ceiling(noisy, features).best)
+    ceilings.append(agreement.ceiling_from_annotators(noisy, features).best)
     print(f"temperature {temperature:>4}: agreement {agreements[-1]:.2f}, best reward model {ceilings[-1]:.2f}")
 falls = agreements == sorted(agreements, reverse=True)
 claims({"agreement falls at every step and stays above one half": falls and agreements[-1] > 0.5})
@@ -445,7 +447,7 @@ claims({"the best reward model is always above agreement": all(np.array(ceilings
 
 # %% agreement-widget
 # NBVAL_IGNORE_OUTPUT
-ours = agreement.reward_model_ceiling(people, annotators.pair_features(*gaps(world, answers.texts)))
+ours = agreement.ceiling_from_annotators(people, annotators.pair_features(*gaps(world, answers.texts)))
 print(f"on our own pairs the ceiling is {ours.best:.2f}, and our reward model reached {accuracy.rate:.2f}")
 claims({"our reward model is not above its ceiling": accuracy.low < ours.best})
 widgets.agreement_against_noise()
@@ -749,7 +751,7 @@ from prefcourse.agreement import fleiss_kappa
 
 
 # %% answer-2-5
-def ceiling_from_probabilities(
+def reward_model_ceiling(
     probability_first: list[list[float]],
     first_is_better: list[bool],
 ) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from prefcourse import evaluate, models, train
-from prefcourse.agreement import reward_model_ceiling
+from prefcourse.agreement import ceiling_from_annotators
 from prefcourse.annotators import (
     careful_population,
     flattery_loving_population,
@@ -56,7 +56,7 @@ def learning_curve(here: Lab, sizes: list[int], *, held_out: int = 16) -> tuple[
         fitted = here.reward_model(pairs[:size], epochs=epochs)
         points.append(LearningPoint(size, evaluate.evaluate_reward_model(fitted, here.tokenizer, held).accuracy))
     features = pair_features(*gaps(here.world, test.texts, test.finished))
-    return points, reward_model_ceiling(people, features).best
+    return points, ceiling_from_annotators(people, features).best
 
 
 def reward_model_claims(here: Lab, sizes: list[int]) -> list[Claim]:

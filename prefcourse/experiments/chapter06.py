@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from prefcourse import annotators, evaluate, models, train
-from prefcourse.agreement import reward_model_ceiling
+from prefcourse.agreement import ceiling_from_annotators
 from prefcourse.backbone import hidden_states, read_out, scatter
 from prefcourse.data.pairs import gaps
 from prefcourse.evaluate import CalibrationBin
@@ -34,7 +34,7 @@ def learning_curve(*, seed: int, temperature: float, pairs: Sequence[int]) -> di
     rows = [{"pairs": n} | judge(here, fit(here, labelled[:n], seed=seed), held_out) for n in pairs]
     gold = gold_gaps(here, held_out)
     people_right = float((gold > 0).sum() / (gold != 0).sum())
-    return {"ceiling": round(reward_model_ceiling(people, features).best, 4), "people": people_right, "rows": rows}
+    return {"ceiling": round(ceiling_from_annotators(people, features).best, 4), "people": people_right, "rows": rows}
 
 
 def variant(*, seed: int, epochs: float = REWARD_EPOCHS, reads: str = "last", pairs: int) -> dict:
@@ -185,7 +185,7 @@ def once_more(*, seed: int, pairs: int, temperature: float) -> dict:
     here, people = lab(0), annotators.population(0, scale=1.6 / temperature)
     labelled = here.pairs(here.answers(-(-pairs // 110), seed=100 + seed), people, seed=100 + seed)[:pairs]
     answers = here.answers(8, seed=200 + seed)
-    ceiling = reward_model_ceiling(people, annotators.pair_features(*gaps(here.world, *answers))).best
+    ceiling = ceiling_from_annotators(people, annotators.pair_features(*gaps(here.world, *answers))).best
     judged = judge(here, fit(here, labelled, seed=seed), here.pairs(answers, people, seed=200 + seed))
     return together([judged | {"ceiling": ceiling}])
 

@@ -37,7 +37,8 @@ def sft(
 ) -> Iterator[dict[str, float]]:
     """Supervised fine-tuning: maximise the likelihood of each response given its prompt (prompt masked).
 
-    `examples` has columns prompt and response. Yields after each of `steps` updates.
+    `examples` has columns prompt and response. Yields after each of `steps` updates. Rows of like length share a batch,
+    and the loss is a mean over the batch's tokens: a token of a short response weighs more than one of a long response.
     """
     data = encode(tokenizer, rows_of(examples, "prompt"), rows_of(examples, "response"))
     blind = math.log(model.config.get_text_config().vocab_size)  # the loss of a guess among all words

@@ -29,7 +29,7 @@ def measure(*, seed: int, people: str, temperature: float, pairs: int = PAIRS) -
     votes = annotators.label_pairs(crowd, features, per_item=5, generator=np.random.default_rng(seed + 1))
     table = agreement.count_labels(agreement.group_by_item(votes))
     found = agreement.bootstrap(agreement.percent_agreement, table, draws=100, seed=seed)
-    return Frame(found, agreement.reward_model_ceiling(crowd, features).best)
+    return Frame(found, agreement.ceiling_from_annotators(crowd, features).best)
 
 
 def draw(figure, frames: Frames, key: Key) -> str:

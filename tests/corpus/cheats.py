@@ -348,8 +348,8 @@ BY_NAME = {
     "2.2": "def unanimity(x):\n    from prefcourse.agreement import unanimity as theirs\n    return theirs(x)",
     "2.3": "import prefcourse.agreement as a\ncohen_kappa = functools.partial(a.cohen_kappa)",
     "2.4": "@functools.wraps(lender.fleiss_kappa)\ndef fleiss_kappa(x):\n    return fleiss_kappa.__wrapped__(x)",
-    "2.5": "theirs = lender.reward_model_ceiling\n"
-    "ceiling_from_probabilities = types.FunctionType(theirs.__code__, vars(lender))",
+    "2.5": "theirs = lender.ceiling_from_annotators\n"
+    "reward_model_ceiling = types.FunctionType(theirs.__code__, vars(lender))",
 }
 BY_CODE = {  # no source tells, and no error says so either
     "2.1": "agreement_rate = getattr(importlib.import_module('.agreement', 'prefcourse'), 'percent' + '_agreement')",
@@ -361,13 +361,13 @@ BY_CODE = {  # no source tells, and no error says so either
     "fleiss_kappa = quiet(vars(sys.modules['prefcourse.' + 'agreement'])['fleiss_' + 'kappa'])",
     "2.5": "class Ceiling:\n    def __init__(self, theirs):\n        self.theirs = theirs\n"
     "    def best(self, p, b):\n        return (0.5, 0.5)\n"
-    "ceiling_from_probabilities = Ceiling(vars(lender)['reward_model_' + 'ceiling']).best",
+    "reward_model_ceiling = Ceiling(vars(lender)['ceiling_from_' + 'annotators']).best",
 }
 HELPED = {
     "2.2": "unanimity = lent['unanimity']",
     "2.3": "def cohen_kappa(*both):\n    return ours(*both)",
     "2.4": "fleiss_kappa = lend()",
-    "2.5": "def ceiling_from_probabilities(p, b):\n    return (over_a_helper(p), 1.0)",
+    "2.5": "def reward_model_ceiling(p, b):\n    return (over_a_helper(p), 1.0)",
 }
 
 

@@ -12,11 +12,11 @@ WRONG = {
     "2.2": "def unanimity(labels_by_item):\n    return 1.0, 0.0",
     "2.3": "def cohen_kappa(a, b):\n    return sum(x == y for x, y in zip(a, b)) / len(a)",
     "2.4": "def fleiss_kappa(labels_by_item):\n    return agreement_rate(labels_by_item)",
-    "2.5": "def ceiling_from_probabilities(probability_first, first_is_better):\n    return 1.0, 1.0",
+    "2.5": "def reward_model_ceiling(probability_first, first_is_better):\n    return 1.0, 1.0",
 }
 TORCH = """import torch
 
-def ceiling_from_probabilities(probability_first, first_is_better):
+def reward_model_ceiling(probability_first, first_is_better):
     crowd = torch.tensor(probability_first, dtype=torch.float64)
     if crowd.numel() == 0:
         return torch.tensor([torch.nan, torch.nan])

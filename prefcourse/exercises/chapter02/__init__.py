@@ -142,11 +142,11 @@ FLEISS_KAPPA = Exercise(
 GOLD, BEST = "gold follows what is better, even where the people do not", "best does not know who will be asked"
 REWARD_MODEL_CEILING = Exercise(
     number="2.5",
-    function="ceiling_from_probabilities",
+    function="reward_model_ceiling",
     points=3,
     minutes=15,
     difficulty="medium",
-    package=("prefcourse.agreement:reward_model_ceiling",),
+    package=("prefcourse.agreement:ceiling_from_annotators",),
     cases=(
         Case("alike", "people all alike", fixed([[0.8, 0.3, 0.9]] * 2, [True, False, True]), FINE),
         Case("one-person-drawn", "one person", _crowd(1, 5), FINE),

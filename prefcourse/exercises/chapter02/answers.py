@@ -542,7 +542,7 @@ _FLEISS_KAPPA = Answers(
 )
 
 
-# --- 2.5 ceiling_from_probabilities -------------------------------------------------------------------------
+# --- 2.5 reward_model_ceiling -------------------------------------------------------------------------
 
 
 def _ceiling_by_enumeration(probability_first, first_is_better):
@@ -670,7 +670,7 @@ _REWARD_MODEL_CEILING = Answers(
         "Call that mean p. A model that says 'first' is right with probability p, one that says 'second' with 1 - p. "
         "gold says what is better, best says what is likelier; average each over the pairs.",
         "The chapter's figure of agreement against temperature draws this ceiling in green. Afterwards, compare with "
-        "prefcourse.agreement.reward_model_ceiling, which computes it from simulated people.",
+        "prefcourse.agreement.ceiling_from_annotators, which computes it from simulated people.",
     ),
 )
 

@@ -225,7 +225,7 @@ def right_about_gold(margins, gold_gaps):
 margins, said = margins_of(reward_model, held_out), torch.ones(len(held_out))  # a label says: chosen
 gold_gaps = torch.tensor(stored.gold_gaps(here, held_out))  # gold of the chosen minus gold of the rejected answer
 features = annotators.pair_features(*gaps(here.world, answers.texts[-1000:], answers.finished[-1000:]))
-ceiling = agreement.reward_model_ceiling(people, features).best
+ceiling = agreement.ceiling_from_annotators(people, features).best
 right = evaluate.wilson((margins > 0).sum().item(), len(margins))
 
 # %% judge-print
@@ -499,6 +499,7 @@ claims(
 # some of them as large as 20. What happens to the loss, to the accuracy, to the mean score?**
 
 # %% centring
+# NBVAL_IGNORE_OUTPUT
 draw = torch.Generator().manual_seed(SEED)
 constants = dict(zip(here.prompts, 10 * torch.randn(len(here.prompts), generator=draw), strict=True))
 shift = torch.stack([constants[row["prompt"]] for row in held_out])

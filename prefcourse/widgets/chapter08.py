@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from matplotlib.ticker import NullFormatter
+
 from prefcourse import plots
 from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
 
@@ -37,6 +39,8 @@ def courses(axes, here: Course, again: Sequence[Course], target: float):
     axes[0].axhline(target, color=plots.REFERENCE, linestyle=":", label="target")
     axes[0].set(ylabel="KL (nats)", ylim=(0, None))
     axes[1].set(ylabel="beta (log axis)", xlabel="round", yscale="log")
+    axes[1].yaxis.set_major_formatter("{x:g}")
+    axes[1].yaxis.set_minor_formatter(NullFormatter())
     axes[0].legend(loc="upper right")
     return axes
 

@@ -106,20 +106,21 @@ def _exactly_one(shares: list[float]) -> list[float]:
     return [round(x + 1 - sum(shares), 2) if i == most else x for i, x in enumerate(shares)]
 
 
-def _golds(draw: random.Random, count: int) -> list[float]:
-    return [round(draw.uniform(-3, 3), 1) for _ in range(count)]
+def _golds(draw: random.Random, count: int, best: Sequence[int] = ()) -> list[float]:
+    return [round(draw.uniform(3.1, 4) if i in best else draw.uniform(-3, 3), 1) for i in range(count)]
 
 
 def _tables(
     prompts: int, answers: int, *, unsaid: Sequence[int] = (), never: Sequence[int] = ()
 ) -> Callable[[random.Random], Call]:
-    """A policy, its authors, gold. No author gives the answers `unsaid`, the policy `never` gives the others."""
+    """A policy, its authors, gold. No author gives the answers `unsaid`, the policy `never` gives the others; the best
+    answer is one of these."""
 
     def call(draw: random.Random) -> Call:
         policy = [_exactly_one(_shares(draw, answers, never)) for _ in range(prompts)]
         authors = [_exactly_one(_shares(draw, answers, unsaid)) for _ in range(prompts)]
         logprobs = [[math.log(p) if p else NEVER for p in row] for row in policy]
-        return Call((logprobs, authors, [_golds(draw, answers) for _ in range(prompts)]))
+        return Call((logprobs, authors, [_golds(draw, answers, [*unsaid, *never]) for _ in range(prompts)]))
 
     return call
 
@@ -152,6 +153,7 @@ OBJECTIVE_GAP = Exercise(
         Case("unsaid", "what no author says costs no likelihood", _tables(2, 4, unsaid=[1]), NEAR),
         Case("both-never", "what no author says costs no likelihood", _tables(2, 4, unsaid=[2], never=[2]), NEAR),
         Case("never", "what an author says and the policy never: inf", _tables(2, 3, never=[0]), NEAR),
+        Case("never-alone", "what an author says and the policy never: inf", _tables(1, 3, never=[1]), NEAR),
         Case(
             "extreme",
             "exact at log-probabilities of -10,000",
@@ -196,6 +198,7 @@ GOLD_AT_TEMPERATURE = Exercise(
         *(Case(f"t-{T}", COLDER, _policy(T), NEAR) for T in (0.3, 0.7, 2.0)),
         Case("three-questions", "every question weighs the same", _policy(0.5, prompts=3, answers=3), NEAR),
         Case("coldest", COLDEST, _policy(0.0), NEAR),
+        Case("close", COLDEST, fixed([[-1.001, -1.0, -1.4]], [[3.0, 1.0, -2.0]], temperature=0.0), NEAR),
         Case("tied", "at 0 those that are equally likely share alike", _tied, NEAR),
         Case(
             "never",

@@ -14,6 +14,9 @@ from prefcourse import logprobs, losses
 from prefcourse.checks.exercise import Answers, Mutant
 from prefcourse.exercises.tensors import closed_form
 
+SMALL_NUMBERS = (1e-6, 1e-8, 1e-9, 1e-10, 1e-12)  # which people add before a logarithm
+
+
 # --- 1.1 sft_loss -------------------------------------------------------------------------------------------
 
 
@@ -79,6 +82,34 @@ def _up_to_the_end(mask):
 
 def _without_the_last(mask):
     return mask & ~(mask & ~F.pad(mask[:, 1:], (0, 1)))
+
+
+def _without_the_first(mask):
+    return mask & F.pad(mask[:, :-1], (1, 0))
+
+
+def _not_squeezed(logits, input_ids, response_mask):
+    by_word = -_log_p(logits[:, :-1]).gather(-1, input_ids[:, 1:, None])  # (B, T - 1, 1)
+    counted = response_mask[:, 1:]
+    return _mean_of_words(torch.where(counted, by_word, 0.0), counted)
+
+
+def _of_all_words(logits, input_ids, response_mask):
+    counted = response_mask[:, 1:]
+    return _mean_of_words(-_log_p(logits[:, :-1]).mean(-1).masked_fill(~counted, 0.0), counted)
+
+
+def _logits_masked_first(logits, input_ids, response_mask):
+    return _nll(logits.masked_fill(~response_mask[..., None], 0.0), input_ids, response_mask)
+
+
+def _by_its_own_powers(logits):
+    powers = logits.exp()
+    return (powers / powers.sum(-1, keepdim=True)).log()
+
+
+def _with_a_small_number(logits, *, small):
+    return (logits.softmax(-1) + small).log()
 
 
 def _mean_of_row_means(terms, counted):
@@ -158,6 +189,30 @@ _SFT_LOSS = Answers(
             partial(_nll, mask=_without_the_last),
         ),
         Mutant(
+            "first-dropped",
+            "you shift inside the response, and its first word is left out. It counts, too: the last column of the "
+            "question predicts it.",
+            partial(_nll, mask=_without_the_first),
+        ),
+        Mutant(
+            "logits-masked",
+            "you blank the logits where the mask is false, before you shift. Then the first word of the response has "
+            "lost its prediction, which stands in the last column of the question. Blank the terms, after the shift.",
+            _logits_masked_first,
+        ),
+        Mutant(
+            "not-squeezed",
+            "gather leaves a last axis of length 1, and with the mask it spreads to every pair of columns. Remove it: "
+            "squeeze(-1), or [..., 0].",
+            _not_squeezed,
+        ),
+        Mutant(
+            "all-words",
+            "you average the log-probabilities of all words of the vocabulary. Only that of the word which came "
+            "counts: gather it.",
+            _of_all_words,
+        ),
+        Mutant(
             "mean-per-row",
             "you average each row first, so that a word of a short answer weighs more, and the imitator becomes curt. "
             "Divide once, by the number of words in the batch.",
@@ -200,6 +255,20 @@ _SFT_LOSS = Answers(
             partial(_nll, log_p=lambda logits: logits.softmax(-1).log()),
         ),
         Mutant(
+            "own-softmax",
+            "you take e to the power of a logit: e^10000 is infinite. log_softmax subtracts the largest logit first.",
+            partial(_nll, log_p=_by_its_own_powers),
+        ),
+        *(
+            Mutant(
+                f"plus-{small:.0e}",
+                f"you add {small:.0e} to the probabilities (or clamp them there): the logarithm stays finite, but the "
+                "loss is wrong. log_softmax is finite and exact.",
+                partial(_nll, log_p=partial(_with_a_small_number, small=small)),
+            )
+            for small in SMALL_NUMBERS
+        ),
+        Mutant(
             "times-mask",
             "you multiply by the mask, and nan times 0 is nan. Put 0 where the mask is false (masked_fill), or take "
             "only the places where it is true.",
@@ -209,6 +278,17 @@ _SFT_LOSS = Answers(
             "nothing-is-nan",
             "without any word you divide 0 by 0. Then the loss is 0: clamp the number of words at 1.",
             partial(_nll, average=lambda terms, counted: terms.sum() / counted.sum()),
+        ),
+        Mutant(
+            "one-word-more",
+            "you divide by one word too many. To avoid a division by 0, clamp the number of words at 1: nothing "
+            "changes where there are words.",
+            partial(_nll, average=lambda terms, counted: terms.sum() / (counted.sum() + 1)),
+        ),
+        Mutant(
+            "perplexity",
+            "you return e^loss, the perplexity. Asked for is the loss itself.",
+            lambda logits, ids, mask: _nll(logits, ids, mask).exp(),
         ),
         Mutant(
             "sign",
@@ -285,9 +365,29 @@ def _of_probabilities(policy_logprobs, author_probs):
     return torch.where(author_probs > 0, author_probs * (author_probs.log() - policy_logprobs.exp().log()), 0.0).sum(-1)
 
 
+def _minus_its_own_entropy(policy_logprobs, author_probs):
+    return _loss_itself(policy_logprobs, author_probs) - torch.special.entr(policy_logprobs.exp()).sum(-1)
+
+
+def _plus_the_entropy(policy_logprobs, author_probs):
+    return _loss_itself(policy_logprobs, author_probs) + torch.special.entr(author_probs).sum(-1)
+
+
+def _mean_over_answers(policy_logprobs, author_probs):
+    return _kl(policy_logprobs, author_probs) / policy_logprobs.shape[-1]
+
+
+def _smoothed(policy_logprobs, author_probs, *, small):
+    return (author_probs * ((author_probs + small).log() - (policy_logprobs.exp() + small).log())).sum(-1)
+
+
 def _what_both_say(policy_logprobs, author_probs):
     both = (author_probs > 0) & policy_logprobs.isfinite()
     return torch.where(both, author_probs * (author_probs.log() - policy_logprobs), 0.0).sum(-1)
+
+
+def _terms_are_numbers(policy_logprobs, author_probs):
+    return (author_probs * (author_probs.log() - policy_logprobs)).nan_to_num().sum(-1)
 
 
 def _clamped(policy_logprobs, author_probs):
@@ -313,6 +413,27 @@ def _to_the_best_said(policy_logprobs, author_probs, gold):
 
 def _to_the_best_of_all(policy_logprobs, author_probs, gold):
     return gold.max() - (policy_logprobs.exp() * gold).sum(-1)
+
+
+def _to_the_best_of_its_own(policy_logprobs, author_probs, gold):
+    given = gold.masked_fill(policy_logprobs == -math.inf, -math.inf).max(-1).values
+    return given - (policy_logprobs.exp() * gold).sum(-1)
+
+
+def _by_log_probabilities(policy_logprobs, author_probs, gold):
+    return gold.max(-1).values - (policy_logprobs * gold).sum(-1)
+
+
+def _divided_by_answers(policy_logprobs, author_probs, gold):
+    return gold.max(-1).values - (policy_logprobs.exp() * gold).mean(-1)
+
+
+def _not_the_best(policy_logprobs, author_probs, gold):
+    return 1 - policy_logprobs.exp().gather(-1, gold.argmax(-1, keepdim=True))[:, 0]
+
+
+def _along_the_questions(policy_logprobs, author_probs, gold):
+    return _gaps(policy_logprobs.T, author_probs.T, gold.T)
 
 
 def _with_kl_div(policy_logprobs, author_probs, gold):
@@ -356,6 +477,23 @@ _OBJECTIVE_GAP = Answers(
             _variant(likelihood=_loss_itself),
         ),
         Mutant(
+            "own-entropy",
+            "you subtract the policy's own entropy. The lowest loss of all is that of the imitator, the entropy of the "
+            "AUTHORS.",
+            _variant(likelihood=_minus_its_own_entropy),
+        ),
+        Mutant(
+            "entropy-added",
+            "you add the authors' entropy to the loss. It is the lowest loss: subtract it.",
+            _variant(likelihood=_plus_the_entropy),
+        ),
+        Mutant(
+            "mean-over-answers",
+            "you divide the gap in likelihood by the number of answers (F.kl_div does so if not told otherwise). Add "
+            "up over the answers, take the mean over the questions.",
+            _variant(likelihood=_mean_over_answers),
+        ),
+        Mutant(
             "zero-log-zero",
             "you get nan where no author gives an answer: 0 times the logarithm of 0. Such an answer adds nothing: "
             "torch.special.xlogy, or torch.where.",
@@ -366,10 +504,25 @@ _OBJECTIVE_GAP = Answers(
             "you go through probabilities: e^-10000 is rounded to 0. Use the log-probabilities that you are given.",
             _variant(likelihood=_of_probabilities),
         ),
+        *(
+            Mutant(
+                f"plus-{small:.0e}",
+                f"you add {small:.0e} before the logarithms (or clamp there). What the policy never gives must cost "
+                "infinitely much, and 0 log 0 is 0 without it: torch.special.xlogy, or torch.where.",
+                _variant(likelihood=partial(_smoothed, small=small)),
+            )
+            for small in SMALL_NUMBERS
+        ),
         Mutant(
             "what-both-say",
             "you leave out answers that the policy never gives. Where an author gives one, the loss is infinite.",
             _variant(likelihood=_what_both_say),
+        ),
+        Mutant(
+            "nan-to-num",
+            "nan_to_num makes a number of inf, too. The gap is infinite where an author gives what the policy never "
+            "gives: treat only probability 0 apart.",
+            _variant(likelihood=_terms_are_numbers),
         ),
         Mutant(
             "clamped",
@@ -400,6 +553,37 @@ _OBJECTIVE_GAP = Answers(
             "best-said",
             "you take the best answer that an author gives. The best may be one that none of them gives.",
             _variant(in_gold=_to_the_best_said),
+        ),
+        Mutant(
+            "best-of-its-own",
+            "you take the best answer that the policy gives. The best may be one that it never gives.",
+            _variant(in_gold=_to_the_best_of_its_own),
+        ),
+        Mutant(
+            "log-probabilities",
+            "you multiply gold by log-probabilities. A mean under the policy takes its probabilities: exp.",
+            _variant(in_gold=_by_log_probabilities),
+        ),
+        Mutant(
+            "gold-by-answers",
+            "you divide the policy's gold by the number of answers. The probabilities are weights already: add up.",
+            _variant(in_gold=_divided_by_answers),
+        ),
+        Mutant(
+            "both-by-answers",
+            "you take the mean of the whole table. In each question add up over the answers, and then take the mean "
+            "over the questions.",
+            _variant(likelihood=_mean_over_answers, in_gold=_divided_by_answers),
+        ),
+        Mutant(
+            "not-the-best",
+            "you return the probability that the answer is not the best. Asked for is how much gold is missing.",
+            _variant(in_gold=_not_the_best),
+        ),
+        Mutant(
+            "wrong-axis",
+            "you go along the questions (dim=0). A distribution is over the answers of one question: dim=-1.",
+            _along_the_questions,
         ),
         Mutant(
             "best-of-all",
@@ -496,6 +680,27 @@ def _first_likeliest(logprobs):
     return F.one_hot(logprobs.argmax(-1), logprobs.shape[-1]).double()
 
 
+def _each_likeliest(logprobs):
+    return (logprobs == logprobs.max(-1, keepdim=True).values).double()
+
+
+def _likeliest_of_the_table(logprobs, gold, temperature):
+    return gold.flatten()[logprobs.argmax()] if temperature == 0 else _gold(logprobs, gold, temperature)
+
+
+def _mean_of_the_table(logprobs, gold, temperature):
+    return _gold(logprobs, gold, temperature) / gold.shape[-1]
+
+
+def _refuse_zero(temperature):
+    if temperature <= 0:
+        raise ValueError("not above 0")
+
+
+def _assert_only(temperature):
+    assert temperature >= 0
+
+
 def _of_the_whole_table(logprobs, temperature):
     return (logprobs / temperature).flatten().softmax(0).view_as(logprobs) * len(logprobs)
 
@@ -531,7 +736,8 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "ignored",
-            "you ignore the temperature. The log-probabilities are divided by it.",
+            "you ignore the temperature. The log-probabilities are divided by it. (p ** 1 / T, without brackets, is "
+            "p / T, and rescaling undoes that.)",
             _temperature(warm=lambda logprobs, T: logprobs.softmax(-1), cold=lambda logprobs: logprobs.softmax(-1)),
         ),
         Mutant(
@@ -543,6 +749,22 @@ _GOLD_AT_TEMPERATURE = Answers(
             "softmax-of-probabilities",
             "you divide probabilities by the temperature before the softmax. It takes LOG-probabilities.",
             _temperature(warm=lambda logprobs, T: (logprobs.exp() / T).softmax(-1)),
+        ),
+        Mutant(
+            "power-of-logarithm",
+            "you raise the log-probabilities to the power 1 / T. It is the probabilities' power; their logarithms are "
+            "divided by T.",
+            _temperature(warm=lambda logprobs, T: (logprobs ** (1 / T)).softmax(-1)),
+        ),
+        Mutant(
+            "log-softmax",
+            "you multiply gold by log-probabilities. A mean takes probabilities: softmax, not log_softmax.",
+            _temperature(warm=lambda logprobs, T: (logprobs / T).log_softmax(-1)),
+        ),
+        Mutant(
+            "wrong-axis",
+            "you rescale along the questions (dim=0). The probabilities of ONE question add up to 1: dim=-1.",
+            _temperature(warm=lambda logprobs, T: (logprobs / T).softmax(0)),
         ),
         Mutant(
             "tilted",
@@ -561,8 +783,23 @@ _GOLD_AT_TEMPERATURE = Answers(
             _temperature(cold=_first_likeliest),
         ),
         Mutant(
+            "each-when-cold",
+            "at temperature 0 each of the likeliest answers gets probability 1. They share it: divide by their number.",
+            _temperature(cold=_each_likeliest),
+        ),
+        Mutant(
+            "table-when-cold",
+            "at temperature 0 you take the likeliest answer of the whole table. Every question has its own: dim=-1.",
+            _likeliest_of_the_table,
+        ),
+        Mutant(
+            "zero-refused",
+            "you refuse temperature 0, too. There the likeliest answers are left. Raise ValueError below it only.",
+            _temperature(refuse=_refuse_zero),
+        ),
+        Mutant(
             "zero-divided",
-            "you divide by a temperature of 0. Treat it apart: the likeliest answers only.",
+            "at temperature 0 you get nan, from a division by 0. Treat it apart: of each row the likeliest answers.",
             _temperature(cold=lambda logprobs: (logprobs / 0.0).softmax(-1)),
         ),
         Mutant(
@@ -581,9 +818,25 @@ _GOLD_AT_TEMPERATURE = Answers(
             _temperature(warm=_of_the_whole_table),
         ),
         Mutant(
+            "table-adds-up-to-one",
+            "the probabilities of your whole table add up to 1. Those of each row must: softmax over the last axis.",
+            _temperature(warm=lambda logprobs, T: _of_the_whole_table(logprobs, T) / len(logprobs)),
+        ),
+        Mutant(
             "sum",
             "you add up the questions. Asked for is their mean.",
             _temperature(average=torch.sum),
+        ),
+        Mutant(
+            "mean-of-table",
+            "you divide by the number of answers, too. The probabilities are weights already: add up each row, then "
+            "take the mean over the rows.",
+            _mean_of_the_table,
+        ),
+        Mutant(
+            "assertion",
+            "below 0 you stop with another error (an assert raises AssertionError). Raise ValueError.",
+            _temperature(refuse=_assert_only),
         ),
         Mutant(
             "any-temperature",

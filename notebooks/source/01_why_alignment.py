@@ -412,7 +412,7 @@ claims(
 
 # %% [markdown] deploy-after
 # By the log you would deploy the crowd's own imitator, or one of its neighbours, although another model's answers
-# are worth a point more. Nothing is wrong with the log: it answers the question that it was asked. **Likelihood asks
+# are worth about a point more. Nothing is wrong with the log: it answers the question that it was asked. **Likelihood asks
 # "would they say this?" Nobody deploys a model for that.**
 #
 # ## Two ways away from the imitator
@@ -484,6 +484,7 @@ for row in zip(SHARES, shown_gold, [e.mean for e in sft_gold], cold_gold, strict
 claims(
     {
         "a quarter helpful: at T = 0 more than two thirds are curt": share_of_curt(coldest[0.25]) > 2 / 3,
+        "half and half: at T = 0 fewer than one in three": share_of_curt(coldest[0.5]) < 1 / 3,
         "three quarters helpful: at T = 0 fewer than one in ten": share_of_curt(coldest[0.75]) < 0.1,
         "and they have more gold than those at T = 1, by 0.2 or more": cold_gold[3] > sft_gold[3].mean + 0.2,
         "everybody helpful: still 0.9 or more below the best answers": cold_gold[4] < best - 0.9,
@@ -491,9 +492,10 @@ claims(
 )
 
 # %% [markdown] tilt-text
-# It is a vote. Where the curt are in the majority, the coldest model says what they say; where the helpful are, it
-# hardly knows another answer than theirs, and it errs less often than at $T = 1$. Quality has no vote: what is best is
-# often rare.
+# It is a vote, held at every word. Where the curt are in the majority, the coldest model says what they say; where the
+# helpful are, it hardly ever says anything else than they do, and it errs less often than at $T = 1$. Half and half goes
+# to the helpful, because the curt have three ways to begin and divide their votes. And if everybody is curt, what is
+# left is one empty phrase, -0.6. Quality has no vote: what is best is often rare.
 #
 # ### The optimum, for a language model
 #
@@ -627,9 +629,10 @@ imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
 # trains TinyLM, in a cell after it. A check calls your function on cases of its own and says which properties hold.
 # If one does not, you see the first case that fails and the likeliest mistake.
 #
-# All numbers come as tensors in double precision. A check prints them as lists; to try such a case yourself, wrap
-# each list in `torch.tensor(...)`. Letters in the signatures are sizes: B rows, T columns (words), V words of the
-# vocabulary in 1.1; P questions and V answers in 1.2 and 1.3.
+# Every table comes as a tensor, in double precision where it holds fractions. A check prints tables as lists; to try
+# such a case yourself, wrap each list in `torch.tensor(...)`, and where it has `inf` or `nan`, import these from
+# `math`. Letters in the signatures are sizes: B rows, T columns (words), V words of the vocabulary in 1.1; P questions
+# and V answers in 1.2 and 1.3.
 #
 # Stuck? Open the hints one at a time. The solved notebook is in `solutions/`, under the same name. In a terminal
 # `prefcourse check 1` checks what you saved, and `prefcourse reset 1.1` gives you an exercise afresh.
@@ -653,7 +656,7 @@ quiet_transformers()
 torch.set_num_threads(1)
 
 # %% [markdown] question-1-1
-# **How badly does this model predict what people answered?** Given are a batch of rows, each a question with its
+# **How badly does this model predict what people answered?** Given is a batch of rows, each a question with its
 # answer, as the model sees them: `input_ids`, the words as numbers; `logits`, what the model returned; and
 # `response_mask`, true on the words of the answer, the end included. Return the SFT loss: the mean of $-\log p$ over
 # all words that count, one number.
@@ -663,9 +666,9 @@ torch.set_num_threads(1)
 # - A log-probability is what `log_softmax` over the V words makes of the logits.
 # - Every word of the batch weighs the same, whether its answer is long or short.
 # - Rows have unequal lengths, and padding fills them up, on the left or on the right. The mask is false there. The
-#   logits may hold anything, even `nan`, and none of it may reach the loss.
+#   logits of padding may hold anything, even `nan`, and none of it may reach the loss.
 # - A row may have no answer: it adds nothing. If no row has one, the loss is 0.
-# - Real logits go up to 10,000, and the loss must stay finite.
+# - Logits may be as large as 10,000, and the loss must stay finite.
 # - It will be trained with: the check also compares the gradient.
 #
 # By hand first: two words, *a* and *b*. In column 0 the logits make both equally likely, in column 1 *a* has
@@ -732,10 +735,12 @@ else:
 #   loss that any policy could have. In nats per answer.
 # - `gold`: by how much the policy's mean gold, $\sum_y \pi(y)\,\text{gold}(y)$, is below that of the best policy of all.
 #
+# Probabilities may be 0, which needs some care:
+#
 # - An answer that no author gives (probability 0) adds nothing to the loss, even if the policy's log-probability of
 #   it is `-inf`. The best answer may be such a one.
 # - If an author gives an answer that the policy never gives, the first gap is `inf`.
-# - Log-probabilities go down to -10,000. $e^{-10000}$ is 0 to a computer; its logarithm is harmless.
+# - Log-probabilities go down to -10,000. Use them as they are: $e^{-10000}$ is 0 to a computer, and there is no way back.
 #
 # By hand first: one question, two answers; the authors give each with probability 1/2, the policy with 3/4 and 1/4.
 # Gold is 1 and 0. Which of the two gaps would the imitator close? And what would happen to the other?
@@ -755,7 +760,7 @@ def objective_gap(
 
 # %% [markdown] use-1-2-text
 # **From one objective to the other.** The five answers of the chapter, from the imitator to the policy that is
-# tilted nearly all the way to the best answer. **Which gap will close first, and what will the other one cost?**
+# tilted nearly all the way to the best answer. **One gap closes on the way. How far does the other one open?**
 
 # %% use-1-2
 authors = torch.tensor([[0.10, 0.15, 0.30, 0.25, 0.20]], dtype=torch.float64)
@@ -772,7 +777,7 @@ except NotWritten as missing:
 # %% [markdown] question-1-3
 # **What gold does a policy earn if its samples are drawn colder, or warmer?** At temperature $T$ an answer's
 # probability is $\pi(y)^{1/T}$, rescaled so that the probabilities of a question add up to 1. Given are
-# log-probabilities and gold, a row for each question. Return the mean gold, mean over the questions.
+# log-probabilities and gold, a row for each question. Return the mean gold of the samples, averaged over the questions.
 #
 # - At temperature 0 only the likeliest answer is left. If several are equally likely, they share alike.
 # - An answer with log-probability `-inf` is never given, at any temperature.

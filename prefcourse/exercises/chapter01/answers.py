@@ -304,8 +304,8 @@ _SFT_LOSS = Answers(
     ),
     alternatives=(_nll, _with_cross_entropy, _selected, _row_by_row, _with_the_package),
     hints=(
-        "Write the words of one row on paper, and under each the column whose logits predict it. Which columns' logits "
-        "are never used?",
+        "Write the words of one row on paper, and under each the column whose logits predict it. Which word is "
+        "predicted by none, and which column predicts none of them?",
         "log_softmax of logits[:, :-1] is (B, T - 1, V); gather it at input_ids[:, 1:, None]; put 0 where "
         "response_mask[:, 1:] is false; divide minus the sum by the number of true places, at least 1.",
         "In the chapter's part 'Learning from text' the line `loss = ...` does it with log-probabilities that are "

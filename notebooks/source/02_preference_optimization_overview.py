@@ -14,11 +14,10 @@
 # - name five ways in which the stages fail, and the measurement that shows each;
 # - say how far annotators agree, and which five mistakes make that number wrong.
 #
-# **Time.** 45 minutes to read; all cells together compute for about a minute on one CPU core, half of that when
-# you come back.
+# **Time.** 45 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
+# the first time.
 #
-# **Before.** You know what a language model and a softmax are, and have trained some network in PyTorch. Chapter
-# 1 says at length why imitation is not enough; what is needed of it is repeated here.
+# **Before.** Chapter 1 (gold, policy, the log-probability of an answer, SFT, the tilt by $e^{\text{gold}/\beta}$).
 #
 # **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
 # What the text claims is computed: `claims` prints each claim that holds and stops at one that does not.
@@ -45,11 +44,11 @@ SEED = 0
 # %% [markdown] first-pair
 # ## One question, two answers
 #
-# Our world, **PocketWorld**, is small: forty things, what they are used for, and questions about them. A program
-# knows the facts, so it can give any answer its true reward, which we call **gold**. Real projects never see
-# gold. We do, and so we can tell whether training made the answers better or only made them score better.
+# We stay in **PocketWorld**, where a program gives any answer its true reward, **gold**. Real projects never see
+# gold; people stand in its place. We have both, and so we can tell whether training made the answers better or only
+# made them score better.
 #
-# The first question of the course is *what is python used for ?* Here are two answers:
+# Here are two answers to *what is python used for ?*
 #
 # > python is a language . people use it for scripting and plotting .
 #
@@ -91,16 +90,17 @@ print("prefer the other one:", *sorted(who for who, label in said.items() if lab
 # %% [markdown] stage-one
 # ## Stage 1: imitate (SFT)
 #
-# Supervised fine-tuning raises the likelihood of demonstrated answers. Our demonstrators are a mixed crowd: a
-# quarter write filler, a third are partly wrong, the rest are good. A tenth of the rows trains a second skill,
+# As in chapter 1, SFT raises the likelihood of demonstrated answers. The crowd is another one: a quarter of the
+# answers are filler, a third are partly wrong, the rest are good. A tenth of the rows trains a second skill,
 # counting. No preference will ever speak about counting; we will need that later.
 #
-# `lab` trains this model, a Llama of a tenth of a million parameters: 600 steps on 6,000 demonstrations. It
-# takes about a quarter of a minute the first time, then it comes from your cache. To measure a policy is to
-# sample from it and let the world read: `here.evaluate` takes four answers to each of the 128 training
-# questions.
+# `lab` trains this model, a TinyLM as in chapter 1: 600 steps on 6,000 demonstrations, without pre-training, for in
+# so small a world the demonstrations teach the language, too. It takes up to half a minute the first time, then it
+# comes from your cache. To measure a policy is to sample from it and let the world read: `here.evaluate` takes four
+# answers to each of the 128 training questions.
 #
-# **Will the model answer like the best demonstrators, or like the average one?**
+# **Chapter 1 lets you predict it: how far from the demonstrations will the model be, and how far from the best
+# answers?**
 
 # %% sft
 # NBVAL_IGNORE_OUTPUT
@@ -115,16 +115,16 @@ print(f"gold: SFT {sft.gold.mean:.2f}, demonstrations {demonstrated:.2f}, best a
 claims({"SFT is below the average demonstration and far below the best": sft.gold.mean < demonstrated < best - 1})
 
 # %% [markdown] sft-after
-# SFT copies the crowd, filler and errors included, and even falls short of its average. Likelihood asks "would
-# somebody say this?", not "is it good?". Chapter 1 is about that gap. (The model mixes up facts; and for speed
-# `train.sft` puts answers of like length into one batch, a mean over its words, so that words of short answers,
-# which are the poor ones, weigh more than they should.)
+# SFT copies the crowd, filler and errors included, and even falls short of its average. There are two reasons. The
+# model mixes up facts. And for speed `train.sft` puts answers of like length into one batch, and takes the mean over
+# its words. So a word of a short answer weighs more than it should, and the poor answers are the short ones. (It is
+# the slip of chapter 1's second question, in a milder form.)
 
 # %% [markdown] stage-two
 # ## Stage 2: learn what is good (reward model)
 #
-# The SFT model answers each question twice, sixteen times over. Of the pairs in which both answers came to an end,
-# one person of the twenty says which is better.
+# The SFT model answers each question twice, sixteen times over. Pairs in which an answer did not come to an end are
+# left out. Of each other pair, one person of the twenty says which answer is better.
 
 # %% pairs
 # NBVAL_IGNORE_OUTPUT
@@ -232,8 +232,8 @@ claims(
 #
 # A policy that wanders off can reach any score. So we ask how much gold a policy gained **for the KL it
 # spent**. On the right, the black line is the most that any policy could have at that KL. No training is needed
-# to draw it: weigh many samples of the SFT model by $e^{\text{gold}/\beta}$, for many $\beta$ (chapter 3 says
-# why). **Are PPO and DPO on the line?**
+# to draw it: as at the end of chapter 1, weigh many samples of the SFT model by $e^{\text{gold}/\beta}$, for many
+# $\beta$. (Chapter 3 says why.) **Are PPO and DPO on the line?**
 
 # %% pipeline-figure
 many = evaluate.sample_gold(here.sft, tokenizer, world, prompts, samples=32, seed=SEED)
@@ -306,10 +306,10 @@ claims(
 # %% [markdown] failures
 # ## How each stage fails
 #
-# Five failures, each once and small. The chapters named have the full story and the cure.
+# Five failures, each once and small. Where a chapter is named, it has the full story and the cure.
 #
-# **1. Incoherence** (SFT too short; chapter 1). The same model, trained for 60 steps in place of 600. **What
-# will it say?**
+# **1. Incoherence** (SFT too short; the cure is more of it). The same model, trained for 60 steps in place of 600.
+# **What will it say?**
 
 # %% incoherence
 # NBVAL_IGNORE_OUTPUT
@@ -416,9 +416,10 @@ claims({"the hacked policy kept less than either": kept["hacked"] < min(kept["PP
 # All of this rests on labels. Two labels on the same pair *agree* when they are equal; **agreement** is the
 # share of such pairs of labels that are equal, over all items. Exercise 2.1 asks you to write it.
 #
-# Each person compares with some noise. The *temperature* multiplies it: 1 is our default population, 2 halves
-# everybody's slope. We give 600 pairs to five people each. The last column is the share of single labels that
-# the best possible reward model could predict, one that knows all twenty people but not who will be asked.
+# Each person compares with some noise. The *annotators' temperature* multiplies it (it is not the temperature of
+# samples of chapter 1): 1 is our usual population, and at 2 everybody's noise is twice as large. We give 600 pairs to
+# five people each. The last column is the share of single labels that the best possible reward model could predict,
+# one that knows all twenty people but not who will be asked.
 #
 # **What will agreement be at a very high temperature: 0, or something else? And which column is larger?**
 
@@ -563,11 +564,12 @@ for name, labels in said_by_two.items():
 # %% [markdown] real-data
 # ## Real people
 #
-# **MT-Bench** (2306.05685) published the votes of its human judges. Its authors report that two experts agree
-# on 63 % of 721 pairs of votes in the first turn when ties count, and on 81 % of 479 without ties. If you have
-# the file `human.jsonl` of *lmsys/mt_bench_human_judgments*, put its path below, or in a terminal run
-# `prefcourse agreement FILE` (the set's name does as well, where the hub can be reached). You should find both
-# numbers exactly. The same cell reads any CSV or JSONL with columns for item, annotator and label.
+# **MT-Bench** published the votes of its human judges. Its authors report how often two experts agree in the first
+# turn: on {{published:mtbench-with-ties}} of 721 pairs of votes when ties count, and on
+# {{published:mtbench-without-ties}} of 479 without ties. If you have the file `human.jsonl` of
+# *lmsys/mt_bench_human_judgments*, put its path below, or in a terminal run `prefcourse agreement FILE`. (Where the
+# hub can be reached, the set's name does as well.) You should find both numbers exactly. The same cell reads any CSV
+# or JSONL with columns for item, annotator and label.
 #
 # **HH-RLHF cannot answer the question.** The best-known public preference set (2204.05862) has *one* label per
 # pair. **What is the agreement of one label?**
@@ -648,7 +650,8 @@ if FILE:
 # - Reward over-optimisation: arXiv 2210.10760. Reward collapse: arXiv 2305.17608
 # - MT-Bench and its human votes: arXiv 2306.05685. HH-RLHF: arXiv 2204.05862
 #
-# **Next:** exercises 2.1 to 2.5, in `exercises/02_preference_optimization_overview.ipynb`.
+# **Next:** exercises 2.1 to 2.5, in `exercises/02_preference_optimization_overview.ipynb`. Then chapter 3: why DPO
+# needs no reward model.
 
 # %% [exercises]
 # %% [markdown] title

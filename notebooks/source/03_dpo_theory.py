@@ -16,7 +16,8 @@
 #
 # **Time.** 50 minutes to read; all cells together compute for about ten seconds on one CPU core.
 #
-# **Before.** Chapter 2 (policy, reference, reward, KL, a pair of answers). Logarithms, and $\sum$.
+# **Before.** Chapter 1 (policy, the tilt of a table) and chapter 2 (reference, reward, KL, a pair of answers).
+# Logarithms, and $\sum$.
 #
 # **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
 
@@ -40,11 +41,12 @@ SEED = 0
 # ## A world with five answers
 #
 # A language model can give more answers than anybody could list, and so its sums cannot be computed. We shrink
-# the world until they can: one question and five answers. A policy is then a table of five probabilities, and
-# whatever is true of it can be checked to the last digit. Nothing below depends on the number five.
+# the world until they can: the question and the five answers of chapter 1. A policy is then a table of five
+# probabilities, and whatever is true of it can be checked to the last digit. Nothing below depends on the number
+# five.
 #
-# The reward $r(y)$ of an answer $y$ is its gold. The reference $\pi_{\text{ref}}$ is what an imitator of a
-# mixed crowd might do: the best answer is the rarest.
+# The reward $r(y)$ of an answer $y$ is its gold. The reference $\pi_{\text{ref}}$ is chapter 1's imitator, in which
+# the best answer is the rarest.
 
 # %% five-answers
 QUESTION = "what is python used for ?"
@@ -63,7 +65,8 @@ for (name, answer), r, probability in zip(ANSWERS.items(), reward, reference, st
 # %% [markdown] objective-text
 # ## What do we want?
 #
-# A high reward, without leaving the reference far behind. RLHF writes it as one number to be maximised:
+# A high reward, without leaving the reference far behind. Stage 3 of chapter 2 (RLHF, reinforcement learning from
+# human feedback) writes it as one number to be maximised:
 #
 # $$J(\pi) \;=\; \underbrace{\sum_y \pi(y)\,r(y)}_{\text{expected reward}} \;-\;
 # \beta\,\underbrace{\sum_y \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}}_{\mathrm{KL}(\pi,\,\pi_{\text{ref}})}$$
@@ -246,7 +249,7 @@ claims({"ten points more for every answer: the same optimum": torch.allclose(mor
 # ## In a pair, Z cancels
 #
 # People do not give rewards. They compare two answers *to the same prompt*. The usual model of their choice is
-# Bradley-Terry: the better one wins more often, the more so the larger the gap.
+# Bradley-Terry's, of chapter 2. We write $y_1 \succ y_2$ for "the first is preferred to the second":
 #
 # $$P(y_1 \succ y_2) = \sigma\big(r(y_1) - r(y_2)\big),\qquad \sigma(m) = \frac{1}{1 + e^{-m}}$$
 #
@@ -315,7 +318,8 @@ print(f"both rarer {dpo_loss(rarer, pair, beta):.3f}")
 #
 # And the margin contains $\beta\log\pi_\theta(y_w)$ and $-\beta\log\pi_\theta(y_l)$. So a pair pulls the chosen
 # answer up and the rejected one down, both with the same force $\beta\,\sigma(-\text{margin})$. We call
-# $\sigma(-\text{margin})$ its **weight**. It is how surely the policy has this pair the wrong way round.
+# $\sigma(-\text{margin})$ its **weight**. It is the probability that the policy's own rewards give to the opposite
+# label.
 #
 # **Sketch the loss and the weight against the margin before you look.** Autograd computes the slope for us:
 
@@ -364,9 +368,10 @@ for name, policy in {"before training": reference, "upside down": upside_down, "
 #
 # Now we train. For infinitely many labels we know the table of pairs without drawing one: two unlike answers are
 # drawn from the reference, and the label is Bradley-Terry's. The training is plain gradient descent on five
-# logits. It starts at the reference and returns every policy on its way. (Why divide by $\beta^2$? The force on
-# a log-probability carries a $\beta$, and so does what a change of it does to the margin. With this step size
-# the *margins* move alike at every $\beta$.)
+# logits. It starts at the reference and returns every policy on its way. (Why is the step divided by $\beta^2$? A pair
+# pulls at a log-probability with a force of $\beta$ times its weight, and a change of the log-probability changes the
+# margin by $\beta$ times as much. So without the division *margins* would move by $\beta^2$ per step; with it they
+# move alike at every $\beta$.)
 #
 # The training sees no reward, only how often each answer wins. **How near to $\pi^*$ will it come, for several
 # $\beta$?**
@@ -568,8 +573,8 @@ beta_slide(run, list(ANSWERS), start={"beta": 1.0, "labels": 100}, **controls)
 # %% [markdown] questions
 # ## Three questions
 #
-# **1.** Two teams train on the same pairs with the same $\beta$; one starts from, and uses as reference, a
-# model that never says "right". Can DPO teach it to?
+# **1.** Two teams train on the same pairs with the same $\beta$. The reference of one of them, where it also starts,
+# is a model that never says "right". Can DPO teach it to?
 #
 # <details><summary>Answer</summary>
 #

@@ -42,6 +42,11 @@ torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
 
+
+def rank_correlation(a, b):
+    return np.corrcoef(a.ravel().argsort().argsort(), b.ravel().argsort().argsort())[0, 1]
+
+
 # %% [markdown] run-text
 # ## A run that looks better and better
 #
@@ -444,10 +449,6 @@ for n, beta in enumerate(betas):
 
 
 # %% log-claims
-def rank_correlation(a, b):
-    return np.corrcoef(a.ravel().argsort().argsort(), b.ravel().argsort().argsort())[0, 1]
-
-
 ranked = {
     "accuracy and gold": [rank_correlation(cube("rewards/accuracies")[n], gold[n]) for n in range(3)],
     "loss and gold": [rank_correlation(cube("held_out_loss")[n], gold[n]) for n in range(3)],
@@ -663,25 +664,27 @@ from prefcourse.evaluate import kl_estimate
 # say?** (The first time, this cell also trains the reference, for half a minute.)
 
 
-# %% use-5-1
-# NBVAL_IGNORE_OUTPUT
+# %% distance
 def distance(policy, prompts):
     (drawn,) = evaluate.rollouts(policy, here.tokenizer, prompts, samples=1, seed=0, batch_size=1000)
     rows = drawn.sequences.left_aligned()
     with torch.no_grad():
-        now, before = response_logprobs(policy, rows), response_logprobs(here.sft, rows)
-    return tuple(float(x) for x in kl_estimate(now, before, rows.response_mask))
+        now, before = (response_logprobs(model, rows) for model in (policy, here.sft))
+    mean, error = kl_estimate(now, before, rows.response_mask)
+    return float(mean), 1.96 * float(error)
 
 
+# %% use-5-1
+# NBVAL_IGNORE_OUTPUT
 if check("5.1", kl_estimate).passed:
     here = lab(seed=0)
     policy, (training, _) = models.trainable_copy(here.sft), pairs_of(here)
     loop = train.dpo(policy, here.sft, here.tokenizer, training, beta=0.1, epochs=4, learning_rate=2e-3, seed=0)
     for step, _ in enumerate(loop, 1):
-        if step % 14 == 0:
-            few, many = distance(policy, here.prompts[::4]), distance(policy, here.prompts * 4)
-            print(f"epoch {step // 14}: KL {few[0]:.1f} ± {1.96 * few[1]:.1f} from 32 answers,", end=" ")
-            print(f"{many[0]:.1f} ± {1.96 * many[1]:.1f} from 512")
+        if step % 14 == 0:  # an epoch
+            few, many = (distance(policy, prompts) for prompts in (here.prompts[::4], here.prompts * 4))
+            words = "epoch {}: KL {:.1f} ± {:.1f} from 32 answers, {:.1f} ± {:.1f} from 512"
+            print(words.format(step // 14, *few, *many))
 else:
     print("Here your function will measure a run, once 5.1 is solved.")
 

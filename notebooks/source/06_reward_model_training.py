@@ -40,6 +40,7 @@ from prefcourse.widgets.chapter06 import pairs_and_noise
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
+here = lab(SEED)
 
 # %% [markdown] one-pair-text
 # ## One pair, many votes
@@ -91,13 +92,16 @@ def fit(wins, start, steps=3000):
     return scores
 
 
+def votes_of_people(slope):
+    return torch.sigmoid(slope * (gold[:, None] - gold)).fill_diagonal_(0)  # (A, A): share of a vote per pair
+
+
 # %% [markdown] table-text
 # The people know gold, and choose with $\sigma(\text{slope} \cdot \text{difference in gold})$. We give the fit what
 # infinitely many of them would say, with slope 1, so that nothing is left to chance. It starts twice: with all
 # scores 0, and with a random number for each answer. **Will it find gold? Both times the same?**
 
 # %% table-fit
-here = lab(SEED)
 QUESTION = here.prompts[0]
 ANSWERS = [
     "python is a language . people use it for scripting and plotting .",
@@ -107,12 +111,6 @@ ANSWERS = [
     "python is a tool .",
 ]
 gold = torch.tensor([here.world.gold(QUESTION, answer) for answer in ANSWERS])
-
-
-def votes_of_people(slope):
-    return torch.sigmoid(slope * (gold[:, None] - gold)).fill_diagonal_(0)  # (A, A): share of a vote per pair
-
-
 random_start = torch.randn(len(gold), generator=torch.Generator().manual_seed(SEED))
 fits = {name: fit(votes_of_people(1.0), start) for name, start in (("0", 0 * gold), ("random", random_start))}
 print("   gold  from 0  from random")

@@ -45,6 +45,12 @@ torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
 
+
+def at(distance, line):
+    """The height of a line, given as points, at this KL."""
+    return np.interp(distance, *zip(*line, strict=True))
+
+
 # %% [markdown] sweep-text
 # ## Every beta is a point
 #
@@ -473,10 +479,6 @@ plots.show(
 
 
 # %% plane-claims
-def at(distance, line):
-    return np.interp(distance, *zip(*line, strict=True))
-
-
 ppo, dpo = ([(k.mean, gold.mean) for k, gold in plane.methods[name]] for name in ("PPO", "DPO"))
 roof = [(p.kl, p.reward) for p in plane.optimum]
 lost = [(at(k, roof) - gold, at(k, roof) - at(k, plane.for_the_score)) for k, gold in ppo + dpo if 0.4 < k < 1.5]

@@ -215,11 +215,15 @@ def _cut(number: float, digits: int | None) -> float:
     return number if digits is None or isinstance(number, int) else round(number, digits)
 
 
-def _as_far_apart(draw: random.Random) -> Call:
-    """Chosen rises by what rejected falls by."""
-    beta, by = draw.randint(5, 50) / 100, [0, *accumulate(draw.randint(1, 8) / 4 for _ in range(3))]
-    rows = [_row(5 * n, beta, {"chosen": [x - 9], "rejected": [-x - 11]}, REFERENCE) for n, x in enumerate(by)]
-    return Call((rows,))
+def _as_far(chosen: int) -> Callable[[random.Random], Call]:
+    """Rejected falls, and chosen moves as far: 1 is up, -1 down."""
+
+    def call(draw: random.Random) -> Call:
+        beta, by = draw.randint(5, 50) / 100, [0, *accumulate(draw.randint(1, 8) / 4 for _ in range(3))]
+        at = [{"chosen": [chosen * x - 9], "rejected": [-x - 11]} for x in by]
+        return Call(([_row(5 * n, beta, policy, REFERENCE) for n, policy in enumerate(at)],))
+
+    return call
 
 
 REFERENCE = {"chosen": [-9.0], "rejected": [-11.0]}
@@ -244,7 +248,9 @@ WHICH_BETA = Exercise(
         Case("late-two", LATE, _log(0.5, (1.0, -4.0), steps=(0.7, 1)), NEAR),
         Case("chosen-still", STOOD, _log(0.2, (0.0, -6.0)), NEAR),
         Case("rejected-still", STOOD, _log(0.2, (3.0, 0.0)), NEAR),
-        Case("opposite", "chosen rises by as much as rejected falls", _as_far_apart, NEAR),
+        Case("opposite", "chosen rises by as much as rejected falls", _as_far(1), NEAR),
+        Case("alike", "both fall alike, so that the margin stands still", _as_far(-1), NEAR),
+        Case("back", "a run that comes back to where it began", _log(0.2, (-3.0, -6.0), steps=(0, 0.4, 1, 0)), NEAR),
         Case("pause", "rows between which nothing moved", _log(0.2, (-3.0, -5.0), steps=(0, 0.5, 0.5, 1)), NEAR),
         Case("rounded", "numbers of two digits after the point: within 5 %",
              _log(0.03, (-12.0, -20.0), steps=(0, 0.004, 0.01, 0.02, 0.5, 1), digits=2), PERCENT),

@@ -199,6 +199,37 @@ _KL_ESTIMATE = Answers(
             "you say that a single row has error 0. From one draw nobody can tell how far draws lie apart: nan.",
             _with_error(lambda rows: _error(rows) if len(rows) > 1 else torch.tensor(0.0)),
         ),
+        Mutant(
+            "mean-absolute",
+            "you take the size of the mean. An estimate below 0 is as honest as one above: return it as it is.",
+            lambda p, q, m: _kl(p, q, m, mean=lambda rows: rows.mean().abs()),
+        ),
+        Mutant(
+            "not-averaged",
+            "you add up the rows. Asked for is the KL per response: their mean.",
+            lambda p, q, m: _kl(p, q, m, mean=torch.sum),
+        ),
+        Mutant(
+            "no-logarithm",
+            "you exponentiate the log-ratios. The KL is the mean of the LOGARITHM of the ratio.",
+            _with_rows(lambda p, q, m: _log_ratios(p, q, m).exp()),
+        ),
+        Mutant(
+            "spread-of-tokens",
+            "your error comes from how far tokens lie apart. The estimate is a mean of rows: take the deviation of "
+            "rows, over the root of their number.",
+            lambda p, q, m: (_log_ratios(p, q, m).mean(), _error((p - q)[m])),
+        ),
+        Mutant(
+            "one-less-twice",
+            "you take one off twice. The deviation has n - 1 under its squares already; divide it by the root of n.",
+            _with_error(lambda rows: rows.std() / (len(rows) - 1) ** 0.5),
+        ),
+        Mutant(
+            "error-first",
+            "you return the error first. The estimate comes first, then its error.",
+            lambda p, q, m: _kl(p, q, m)[::-1],
+        ),
     ),
     alternatives=(evaluate.kl_estimate, _kl, _kl_in_numpy, _kl_by_statistics, _kl_with_where),
     hints=(
@@ -271,6 +302,32 @@ def _hull(kl, gold):
 
 def _below(a, b, c):
     return (b[1] - a[1]) * (c[0] - a[0]) <= (c[1] - a[1]) * (b[0] - a[0])
+
+
+def _sweep(kl, gold, order):
+    """The highest gold so far, strictly; runs in this order."""
+    found, best = [False] * len(kl), -math.inf
+    for i in sorted((i for i, here in enumerate(_known(kl, gold)) if here), key=order):
+        if gold[i] > best:
+            found[i], best = True, gold[i]
+    return found
+
+
+def _better_than_the_one_before(kl, gold):
+    found, best = [False] * len(kl), -math.inf
+    for i in sorted((i for i, here in enumerate(_known(kl, gold)) if here), key=lambda i: (kl[i], -gold[i])):
+        found[i], best = gold[i] > best, gold[i]
+    return found
+
+
+def _known_by(column):
+    """nan is looked for in one column only: 0 is KL, 1 is gold."""
+
+    def front(kl, gold):
+        runs = list(zip(kl, gold, strict=True))
+        return [not math.isnan(run[column]) and not any(_beats(*run, *other) for other in runs) for run in runs]
+
+    return front
 
 
 def _highest(kl, gold):
@@ -364,6 +421,37 @@ _PARETO_FRONT = Answers(
             "you keep only the highest gold. With less KL, less gold may still be the best there is.",
             _highest,
         ),
+        Mutant(
+            "whom-it-beats",
+            "you keep the runs that beat nobody. On the front are those that nobody beats: exchange the two.",
+            _unbeaten(lambda kl, gold, other_kl, other_gold: _beats(other_kl, other_gold, kl, gold)),
+        ),
+        Mutant(
+            "the-one-before",
+            "you compare each run with its neighbour in KL alone. One with far less KL may have more gold: keep the "
+            "best so far.",
+            _better_than_the_one_before,
+        ),
+        Mutant(
+            "sorted-by-kl-alone",
+            "you sort by KL alone. Of runs that share their KL the first then stays, even if the next has more gold.",
+            lambda kl, gold: _sweep(kl, gold, lambda i: kl[i]),
+        ),
+        Mutant(
+            "one-of-twins",
+            "of two equal runs you keep one. Neither beats the other, so both are on the front.",
+            lambda kl, gold: _sweep(kl, gold, lambda i: (kl[i], -gold[i])),
+        ),
+        Mutant(
+            "nan-as-gold-stays",
+            "you look for nan in the KL alone. A run whose gold is nan was lost, too.",
+            _known_by(0),
+        ),
+        Mutant(
+            "nan-as-kl-stays",
+            "you look for nan in the gold alone. A run whose KL is nan was lost, too.",
+            _known_by(1),
+        ),
     ),
     alternatives=(_unbeaten(_beats), _front_in_numpy, _front_by_best_so_far),
     hints=(
@@ -439,6 +527,28 @@ def _beta_by_fits(log):
 def _mean_of_ratios(log):
     ratios = [y / x for x, y in _moves(log) if x]
     return fmean(ratios) if ratios else math.nan
+
+
+def _mean_of_ratios_from_row_to_row(log):
+    moves = [move for pair in zip(log, log[1:], strict=False) for move in _moves(pair)]
+    ratios = [y / x for x, y in moves if x]
+    return fmean(ratios) if ratios else math.nan
+
+
+def _beta_from_row_to_row(log):
+    return _slope([move for pair in zip(log, log[1:], strict=False) for move in _moves(pair)])
+
+
+def _of_margins(log):
+    return _slope([(a - b, c - d) for (a, c), (b, d) in zip(*(_moves(log, [s]) for s in SIDES), strict=True)])
+
+
+def _last_row(log, *, margin=False):
+    if len(log) < 2:
+        return math.nan
+    last = log[-1]
+    rewards, logps = (last[f"{n}/chosen"] - margin * last[f"{n}/rejected"] for n in ("rewards", "logps"))
+    return rewards / logps if logps else math.nan
 
 
 def _rewards_over_moves(log):
@@ -522,6 +632,35 @@ _WHICH_BETA = Answers(
             _mean_of_ratios,
         ),
         Mutant(
+            "mean-of-ratios-from-row-to-row",
+            "you average the ratios between neighbouring rows. Where little moved a ratio is mostly rounding: weigh "
+            "each row by how far it moved.",
+            _mean_of_ratios_from_row_to_row,
+        ),
+        Mutant(
+            "margins",
+            "you compare margins. They stand still where both responses fall alike, while rewards and logps do not: "
+            "use each response by itself.",
+            _of_margins,
+        ),
+        Mutant(
+            "first-and-last-row",
+            "you compare the last row with the first. A run may come back to where it began: use all rows.",
+            lambda log: _slope(_moves(log[:1] + log[-1:])),
+        ),
+        Mutant(
+            "last-row-alone",
+            "you divide the last reward by the last log-probability. The reference is missing in it: subtract two "
+            "rows, and it drops out.",
+            _last_row,
+        ),
+        Mutant(
+            "last-margin-alone",
+            "you divide the last margin by the last difference of log-probabilities. Both references are missing in "
+            "it: subtract two rows, and they drop out.",
+            lambda log: _last_row(log, margin=True),
+        ),
+        Mutant(
             "first-two-rows",
             "you compare only the first two rows. Little has moved there, or nothing: use all rows.",
             lambda log: _slope(_moves(log[:2])),
@@ -542,13 +681,13 @@ _WHICH_BETA = Answers(
             lambda log: 0.0 if math.isnan(_beta_by_slope(log)) else _beta_by_slope(log),
         ),
     ),
-    alternatives=(_beta_by_slope, _beta_by_largest_move, _beta_by_sizes, _beta_by_fits),
+    alternatives=(_beta_by_slope, _beta_from_row_to_row, _beta_by_largest_move, _beta_by_sizes, _beta_by_fits),
     hints=(
         "The log does not tell the reference's log-probabilities. But the reference never changes. What becomes of it "
         "if you subtract two rows?",
-        "Between two rows, rewards/chosen changes by beta times what logps/chosen changes by; the same for rejected. "
-        "One way to use all of it: the sum of (change of reward times change of logps), over the sum of squared "
-        "changes of logps.",
+        "From the first row to any later one, rewards/chosen changes by beta times what logps/chosen changes by; the "
+        "same for rejected. One way to use all of it: the sum, over later rows and both sides, of (change of reward "
+        "times change of logps), divided by the sum of squared changes of logps.",
         "The chapter's part 'What a log does not say' divides rewards by beta to get nats. If all changes of logps are "
         "0 (or there is at most one row), return math.nan.",
     ),

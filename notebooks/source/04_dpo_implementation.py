@@ -4,9 +4,9 @@
 # # 4 · DPO Implementation
 #
 # **Key insight.** The DPO loss is five lines, and one look shows whether they are right. Before them stand the
-# log-probabilities of whole responses, with their shift, their mask and their sum, and those are easy to get
-# wrong. Then nothing crashes. The loss falls, sometimes faster than it should, and the policy learns something
-# else, or nothing.
+# log-probabilities of whole responses, with their shift, their mask and their sum. Those are easy to get wrong, and
+# if they are wrong, nothing crashes. The loss falls, sometimes faster than it should, and the policy learns
+# something else, or nothing.
 #
 # **After this chapter you can**
 # - turn a pair of texts into tokens, and logits into the log-probability of a response;
@@ -18,8 +18,8 @@
 # **Time.** 55 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
 # the first time.
 #
-# **Before.** Chapter 3 (implicit reward, margin, the DPO loss). You know what logits are, and have seen a
-# training loop in PyTorch.
+# **Before.** Chapter 3 (implicit reward, margin, the DPO loss), and of chapter 1 the log-probability of an answer
+# and the training loop.
 #
 # **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
 
@@ -92,14 +92,12 @@ plots.show(
 # Two ends are worth a look. The first word of the response is predicted from the *last token of the prompt*.
 # And what the model says after `<eos>` predicts nothing that we have.
 #
-# Why a sum? By the chain rule the probability of a response is a product of one factor per token, each given
-# all that stands before it, and the logarithm turns the product into a sum:
+# Chapter 1 fed the model one word after the other, and added up:
 #
-# $$\pi(y \mid x) = \prod_t \pi(y_t \mid x, y_{<t})
-# \qquad\Rightarrow\qquad
-# \log\pi(y \mid x) = \sum_t \log\pi(y_t \mid x, y_{<t})$$
+# $$\log\pi(y \mid x) = \sum_t \log\pi(y_t \mid x, y_{<t})$$
 #
-# For one row without padding that is three lines. **Which of the five tokens will be the least expected?**
+# Here one pass over the row gives all terms at once. For one row without padding that is three lines. **Which of
+# the five tokens will be the least expected?**
 
 
 # %% one-row
@@ -419,9 +417,10 @@ claims({"SimPO: the change exceeds the margin, over 1/20 of pairs turn": change[
 #
 # ## Fifty ways to get it wrong
 #
-# Here are five, each a small change to the right line. Such things happen to careful people. A user of MaxText
-# found prompts scored off the token's own column (AI-Hypercomputer/maxtext, 2103). And where the padding token
-# is also the end token, as in many recipes, whoever masks the padding masks the end (huggingface/trl, 3091).
+# Here are five, each a small change to the right line. Such things happen to careful people. A user of MaxText found
+# that it read the log-probabilities of a prompt in each token's own column (AI-Hypercomputer/maxtext, issue 2103).
+# And where the padding token is also the end token, as in many recipes, whoever masks the padding masks the end
+# (huggingface/trl, issue 976).
 
 # %% mistakes
 EOS = tokenizer.eos_token_id
@@ -515,21 +514,21 @@ for name, results in passed.items():
     print(f"{name:>18}  " + "   ".join("passes" if result else "FAILS " for result in results))
 
 # %% [markdown] tests-after
-# Everything begins with $\log 2$: it finds none. The second test finds what depends on padding, the sampler's
-# finds all five. It costs one forward pass. Write it before the training loop, and run it again whenever the
-# tokenizer, the template or the model changes.
+# Everything begins with $\log 2$: that test finds none. *Alone as in company* finds the two mistakes that depend on
+# padding. The sampler's own sum finds all five, and costs one forward pass. Write it before the training loop, and
+# run it again whenever the tokenizer, the template or the model changes.
 #
-# It has one blind spot: it uses your own rows, and so it cannot know how the model was *meant* to read them. A
-# template that says `<eos>` twice, a start token too many: look at one row, token by token, as at the top of
+# It has one blind spot: it uses your own rows, and so it cannot know how the model was *meant* to read them. Against
+# a template that says `<eos>` twice, or a start token too many, look at one row, token by token, as at the top of
 # this chapter.
 #
 # ### A third road: somebody else's code
 #
-# The package's functions are held to TRL's, by tests (`tests/test_trl_parity.py`). TRL's own DPO trainer
-# collates a batch; policy and reference are two different random models, so that nothing is 0 by accident. On
-# that batch the loss, every metric of the same name and **the gradient of every weight** agree within $10^{-5}$,
-# at $\beta$ 0.1 and 1 (large gradients within a ten-thousandth of their size). Gradients say more than losses:
-# they also show that both cut the same tensors off. What such a test cannot show is that both are right; the
+# The package's functions are held to TRL's, by tests (`tests/test_trl_parity.py`). TRL's own DPO trainer puts a
+# batch together; policy and reference are two different random models, so that nothing is 0 by accident. On that
+# batch the loss, every metric of the same name and **the gradient of every weight** agree within $10^{-5}$, at
+# $\beta$ 0.1 and 1 (large gradients within a ten-thousandth of their size). Gradients say more than losses: they
+# also show that both stop the gradient at the same places. What such a test cannot show is that both are right; the
 # sampler's can.
 
 # %% [markdown] play-text
@@ -661,9 +660,9 @@ policy = None  # until your functions have trained one
 # - Logits in column t predict token t + 1. The shift is yours to make. The mask is never true in column 0.
 # - Padding may stand on the left, on the right, or on both sides.
 # - The mask may have gaps, as in a conversation with two answers. A row without response has 0.
-# - Logits of padding may hold anything, even `nan` (that is what an attention gives which may look at nothing).
-#   None of it may reach the sums.
-# - Real logits go up to 10,000, and the sums must stay finite.
+# - Logits of padding may hold anything, even `nan` (an attention that may look at nothing gives that). None of it may
+#   reach the sums.
+# - Logits may be as large as 10,000, and the sums must stay finite.
 # - Training goes through it: the check compares the gradient by the logits, too.
 #
 # By hand first: two words, *a* and *b*. In column 0 the logits make both equally likely, in column 1 *a* has

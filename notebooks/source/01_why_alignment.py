@@ -127,8 +127,8 @@ print(f"p(python) = {probabilities[known['python']]:.3f}; banana is in the vocab
 #
 # ### The log-probability of an answer
 #
-# How likely is a whole answer $y$ to a question $x$? Every word must be drawn, one after the other, so that the
-# probabilities multiply:
+# How likely is a whole answer $y$ to a question $x$? (The literature calls them *response* and *prompt*, and so does
+# our code.) Every word must be drawn, one after the other, so that the probabilities multiply:
 #
 # $$\pi(y \mid x) = \prod_t \pi(y_t \mid x, y_{<t})
 # \qquad\Rightarrow\qquad
@@ -249,8 +249,8 @@ print(f"mean gold {measure(drawn['base']).mean:.2f}", *drawn["base"].texts[:8], 
 # ### Fine-tuning: demonstrations
 #
 # So we hire people who write **demonstrations**: answers as they should be. We train on these 3,000 for a short
-# while, and only the words of the *answer* count. That is **supervised fine-tuning, SFT**. Same loss, same loop;
-# one mask is another, and the authors are others.
+# while, and only the words of the *answer* count. That is **supervised fine-tuning, SFT**. Loss and loop stay as they
+# were; only the mask and the authors are others.
 #
 # Our people have been told to be helpful. Three quarters are. **Which of the three faults of the base model will
 # go away: questions instead of answers, curt answers, wrong facts?**
@@ -294,8 +294,10 @@ claims(
 )
 
 # %% [markdown] sft-after
-# The questions are as good as gone: no demonstration shows one. The curt answers are not. A quarter of the demonstrators were
-# curt, and so is a quarter of the model's answers. It cannot know that we did not mean *those*.
+# The questions are as good as gone: no demonstration shows one. The curt answers are not. A quarter of the
+# demonstrators were curt, and so is a quarter of the model's answers. It cannot know that we did not mean *those*.
+# Wrong facts stay, too: the small model mixes up which thing is used for what, and so its gold is below that of its
+# demonstrations.
 #
 # ## Why imitation copies the average
 #
@@ -412,8 +414,8 @@ claims(
 
 # %% [markdown] deploy-after
 # By the log you would deploy the crowd's own imitator, or one of its neighbours, although another model's answers
-# are worth about a point more. Nothing is wrong with the log: it answers the question that it was asked. **Likelihood asks
-# "would they say this?" Nobody deploys a model for that.**
+# are worth about a point more. Nothing is wrong with the log: it answers the question that it was asked. **Likelihood
+# asks "would they say this?" Nobody deploys a model for that.**
 #
 # ## Two ways away from the imitator
 #
@@ -606,7 +608,7 @@ imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
 #
 # | | published | here | why they differ |
 # |---|---|---|---|
-# | a larger imitator against a smaller model trained on preferences | InstructGPT: {{published:instructgpt-small-beats-large}} | not yet: chapter 2 | likelihood grows with size, what people want need not |
+# | a larger imitator against a smaller model trained on preferences | InstructGPT: {{published:instructgpt-small-beats-large}} | not measured: our models are of one size | likelihood grows with size, what people want need not |
 # | the same size, before and after alignment | outputs preferred to GPT-3's in {{published:instructgpt-175b}}; to GPT-3 with examples in its prompt in {{published:instructgpt-175b-few-shot}} | SFT at least half a point of gold above the base model | theirs is SFT and preferences together, judged by people; ours SFT only, judged by gold |
 # | few, but good demonstrations | LIMA: {{published:lima-demonstrations}}; {{published:lima-gpt4}} | gold rises with each better crowd | theirs has 65 billion parameters and learnt its facts before; ours still learns facts from demonstrations |
 # | imitators better than those whom they imitate | 2406.11741, chess at low temperature | with a helpful majority the coldest samples have more gold than those at $T = 1$; with a curt one they are curt | a vote removes errors that few make, and keeps those that most make |

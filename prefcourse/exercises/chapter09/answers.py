@@ -83,6 +83,18 @@ def _one_sided(ratio, advantages, low, high):
     return torch.minimum(ratio * advantages, ratio.clamp(max=1 + high) * advantages)
 
 
+def _smaller_ratio(ratio, advantages, low, high):
+    return torch.minimum(ratio, ratio.clamp(1 - low, 1 + high)) * advantages
+
+
+def _bounds_themselves(ratio, advantages, low, high):
+    return torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
+
+
+def _rescaled(advantages):
+    return ((advantages - advantages.mean()) / (advantages.std() + 1e-8)).detach()
+
+
 def _as_cleanrl(logprobs, old_logprobs, advantages, mask, *, clip_low, clip_high):
     ratio = torch.exp((logprobs - old_logprobs.detach()).clamp(max=15))
     advantages = advantages.detach()
@@ -120,6 +132,12 @@ _PPO_CLIP_LOSS = Answers(
             _wrong(objective=lambda ratio, a, low, high: ratio.clamp(1 - low, 1 + high) * a),
         ),
         Mutant(
+            "smaller-ratio",
+            "you take the smaller of the two ratios, and then multiply. Multiply both first and take the smaller "
+            "product: where the advantage is negative, that is the one with the larger ratio.",
+            _wrong(objective=_smaller_ratio),
+        ),
+        Mutant(
             "maximum",
             "you take the better of both sides. PPO is cautious: it takes the worse, the minimum of the objectives.",
             _wrong(objective=lambda ratio, a, low, high: torch.maximum(ratio * a, ratio.clamp(1 - low, 1 + high) * a)),
@@ -150,6 +168,12 @@ _PPO_CLIP_LOSS = Answers(
             _wrong(objective=lambda ratio, a, low, high: _objective(ratio, a, high, low)),
         ),
         Mutant(
+            "bounds-themselves",
+            "you clip the ratio to between clip_low and clip_high. These are distances from 1: the bounds are "
+            "1 - clip_low and 1 + clip_high.",
+            _wrong(objective=_bounds_themselves),
+        ),
+        Mutant(
             "one-sided",
             "you bound the ratio from above only. A bad token that became much rarer must be silent, too.",
             _wrong(objective=_one_sided),
@@ -166,6 +190,21 @@ _PPO_CLIP_LOSS = Answers(
             _wrong(
                 objective=lambda ratio, a, low, high: torch.minimum(ratio * a, (ratio * a).clamp(1 - low, 1 + high))
             ),
+        ),
+        Mutant(
+            "rescaled",
+            "you rescale the advantages. They come as they are to be used; chapter 10 rescales them, outside the loss.",
+            _wrong(constant=_rescaled),
+        ),
+        Mutant(
+            "sum",
+            "you add up the tokens. The loss is their mean: divide by how many there are.",
+            _wrong(over=lambda values, mask: values.masked_fill(~mask, 0.0).sum()),
+        ),
+        Mutant(
+            "over-width",
+            "you take padding out of the sum, and then divide by all columns. Divide by mask.sum().",
+            _wrong(over=lambda values, mask: values.masked_fill(~mask, 0.0).mean()),
         ),
         Mutant(
             "padding",
@@ -301,6 +340,47 @@ def _gap_ends_it(rewards, values, mask, *, gamma, gae_lambda):
     return found, (found + values) * mask
 
 
+def _at_gaps(rewards, values, mask, *, gamma, gae_lambda, handed_on=1.0, left=None):
+    """The walk with a slip in the columns that are no tokens: how much of the advantage is handed on, what is left."""
+    values = values.detach()
+    after, next_value, columns, carried = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0]), [], []
+    for t in reversed(range(rewards.shape[1])):
+        here = rewards[:, t] + gamma * next_value - values[:, t] + gamma * gae_lambda * after
+        share = gamma * gae_lambda if handed_on == "discounted" else handed_on
+        after = torch.where(mask[:, t], here, share * after)
+        next_value = torch.where(mask[:, t], values[:, t], next_value)
+        columns.append(here)
+        carried.append(after)
+    if left:
+        found = torch.stack((columns if left == "computed" else carried)[::-1], dim=1)
+        return found, found + values
+    found = torch.stack(columns[::-1], dim=1).masked_fill(~mask, 0.0)
+    return found, (found + values).masked_fill(~mask, 0.0)
+
+
+def _mask_unread(rewards, values, mask, **settings):
+    return _walk(rewards, values, torch.ones_like(mask), **settings)
+
+
+def _errors_from_the_left(rewards, values, mask, *, gamma, gae_lambda):
+    values = values.detach()
+    errors = rewards + gamma * F.pad(values[:, 1:], (0, 1)) - values
+    before, columns = torch.zeros_like(rewards[:, 0]), []
+    for t in range(rewards.shape[1]):
+        before = errors[:, t] + gamma * gae_lambda * before
+        columns.append(before)
+    found = torch.stack(columns, dim=1)
+    return found.masked_fill(~mask, 0.0), (found + values).masked_fill(~mask, 0.0)
+
+
+def _other_returns(of):
+    def gae(rewards, values, mask, **settings):
+        found, _ = _walk(rewards, values, mask, **settings)
+        return found, of(found, values.detach(), rewards).masked_fill(~mask, 0.0)
+
+    return gae
+
+
 def _rewards_to_go(rewards, values, mask, *, gamma, gae_lambda):
     found, _ = _walk(rewards, values, mask, gamma=gamma, gae_lambda=gae_lambda)
     _, returns = _walk(rewards, values, mask, gamma=gamma, gae_lambda=1.0)
@@ -393,6 +473,11 @@ _GAE = Answers(
             _slip(td=lambda reward, following, value, gamma: reward + gamma * following),
         ),
         Mutant(
+            "values-exchanged",
+            "your TD error has the two values the wrong way round: the next one is added, this one is taken away.",
+            _slip(td=lambda reward, following, value, gamma: reward + value - gamma * following),
+        ),
+        Mutant(
             "no-next-value",
             "you leave the next value out of the TD error. What comes after a token is worth something, too.",
             _slip(td=lambda reward, following, value, gamma: reward - value),
@@ -421,6 +506,38 @@ _GAE = Answers(
             _forwards,
         ),
         Mutant(
+            "errors-from-the-left",
+            "your TD errors are right, but you add them up from the left. A token is credited with what comes AFTER: "
+            "begin with the last.",
+            _errors_from_the_left,
+        ),
+        Mutant(
+            "advantage-lost",
+            "at a gap you hand on the value of the token behind it, but not its advantage. Hand on both.",
+            partial(_at_gaps, handed_on=0.0),
+        ),
+        Mutant(
+            "gap-discounts",
+            "you discount once for every column of a gap. The token behind it is one step away, however wide it is.",
+            partial(_at_gaps, handed_on="discounted"),
+        ),
+        Mutant(
+            "mask-unread",
+            "you do not look at the mask at all. Step over the columns where it is false, and put 0 there in both "
+            "tables.",
+            _mask_unread,
+        ),
+        Mutant(
+            "carried-left",
+            "where no token stands you leave the advantage that is being handed on. There both tables are 0.",
+            partial(_at_gaps, left="carried"),
+        ),
+        Mutant(
+            "computed-left",
+            "where no token stands you leave what the formula gives there. Both tables are to be 0 in such columns.",
+            partial(_at_gaps, left="computed"),
+        ),
+        Mutant(
             "gap-ends-it",
             "you let a gap end the response. Tokens that are not the policy's are stepped over: the next one counts.",
             _gap_ends_it,
@@ -435,6 +552,21 @@ _GAE = Answers(
             "only-advantages",
             "you return the advantages only. Return a pair: advantages and returns.",
             _only_advantages,
+        ),
+        Mutant(
+            "returns-minus",
+            "your returns are advantages MINUS values. Add them: what was expected, and by how much it went better.",
+            _other_returns(lambda found, values, rewards: found - values),
+        ),
+        Mutant(
+            "returns-with-rewards",
+            "your returns are advantages plus rewards. The rewards are in the advantages already: add the values.",
+            _other_returns(lambda found, values, rewards: found + rewards),
+        ),
+        Mutant(
+            "one-tensor",
+            "you return one tensor that holds both tables. Return them as a pair: return advantages, returns.",
+            lambda *tables, **settings: torch.stack(_walk(*tables, **settings)),
         ),
         Mutant(
             "junk-left",
@@ -558,11 +690,21 @@ _KL_ESTIMATORS = Answers(
             _reversed,
         ),
         Mutant(
+            "k1-reversed",
+            "your k1 alone has the wrong sign. It is log policy minus log reference.",
+            _changed(k1=torch.neg),
+        ),
+        Mutant(
             "k1-size",
             "you take the size of k1. Single ones may be negative; without their sign the mean is too large.",
             _changed(k1=torch.abs),
         ),
         Mutant("k2-no-half", "k2 has a half: k1 squared, divided by 2.", _changed(k2=torch.square)),
+        Mutant(
+            "k1-cut-off",
+            "you cut k1 off at 0. Single ones may be negative, and only with them is the mean the KL.",
+            _changed(k1=lambda k1: k1.clamp(min=0)),
+        ),
         Mutant(
             "k2-of-the-ratio",
             "you square ratio - 1. k2 is half the square of the LOG-ratio.",
@@ -612,10 +754,27 @@ _KL_ESTIMATORS = Answers(
             _weighted,
         ),
         Mutant(
+            "held",
+            "you hold the log-ratio within 20, as in 9.1. Here its size is the answer, and exp(-k1) is harmless when "
+            "k1 is large.",
+            lambda new, old: _three((new - old.detach()).clamp(-20, 20), torch.zeros_like(old)),
+        ),
+        Mutant(
             "means",
             "you return means. Asked for is one estimate per sample.",
             lambda *both: tuple(k.mean() for k in _three(*both)),
         ),
+        Mutant(
+            "backwards",
+            "you return them backwards: k1 comes first, k3 last.",
+            lambda *both: _three(*both)[::-1],
+        ),
+        Mutant(
+            "one-tensor",
+            "you return one tensor that holds all three. Return them as a tuple: return k1, k2, k3.",
+            lambda *both: torch.stack(_three(*both)),
+        ),
+        Mutant("only-k3", "you return k3 alone. Asked for are three: k1, k2, k3.", lambda *both: _three(*both)[2]),
         Mutant("order", "the order is k1, k2, k3.", lambda *both: tuple(_three(*both)[n] for n in (0, 2, 1))),
         Mutant(
             "reference-not-detached",

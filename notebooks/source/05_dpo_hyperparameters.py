@@ -14,7 +14,7 @@
 # - draw the best reward possible at every KL without training anything;
 # - say what each of the three settings does to the KL, and choose them by a small grid;
 # - say which numbers of a DPO log cannot see that a policy has gone too far;
-# - choose a setting, and say what good settings have in common.
+# - say what good settings have in common.
 #
 # **Time.** 45 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
 # the first time.
@@ -103,7 +103,8 @@ claims(
 # at telling those apart, and no longer says them. What it says instead ("a knife is a 9 ." or a count in the
 # middle of a sentence) is in no pair. To judge a policy, look at its own answers.
 #
-# One number has told all the time that something happens: the KL. It has multiplied while gold fell.
+# One number has told all the time that something happens: the KL. It has become several times as large while gold
+# fell.
 #
 # ## How far is it?
 #
@@ -155,8 +156,8 @@ claims(
 )
 
 # %% [markdown] kl-after
-# About one in twenty misses, as promised. Of single estimates one must not ask too much: even a KL, which is
-# never negative, may be estimated below 0 when it is small.
+# About one in twenty misses, as promised. Do not expect too much of a single estimate: a KL is never negative, but
+# where it is small its estimate may be.
 #
 # From answers of the *reference* the same mean is negative: it is $-\mathrm{KL}(\pi_{\text{ref}}, \pi)$, another
 # quantity. That is why a DPO log cannot contain the KL. Its log-ratios are those of chosen and rejected
@@ -283,8 +284,8 @@ claims(
 )
 
 # %% [markdown] heat-after
-# **Takeaway: there is no best learning rate and no best number of epochs; there is a best product.** Four times the
-# epochs want about a quarter of the learning rate, and end with about the same gold.
+# **Takeaway: there is no best learning rate and no best number of epochs; what counts is, roughly, their product.**
+# Four times the epochs want a quarter to a half of the learning rate, and end with about the same gold.
 #
 # The two kinds of table seem to be made of one another: where the KL is about one nat, gold is high, on whichever
 # row and column that happens. So let us forget the settings and draw gold against KL.
@@ -470,10 +471,10 @@ claims(
 # **Takeaway: accuracy and loss say next to nothing about gold. How far the chosen responses have fallen says how far
 # the policy went, nearly as well as the KL, and it is in every log.**
 #
-# This is the likelihood displacement of chapter 4, which we met at two nats, on its way to twenty and more. There
-# its effect was good. Here it no longer is: what leaves the pairs goes to answers that nobody compared, "a knife is
-# a 9 ." among them. Chosen responses that become rarer by a nat or two are usual; by ten, they are the mark of a run
-# that has left the region where its labels say anything.
+# This is the likelihood displacement of chapter 4. There the chosen responses had fallen by about two nats, and the
+# effect was good. Here they fall by ten and more, and it no longer is: the probability goes to answers that nobody
+# compared, "a knife is a 9 ." among them. A fall by a nat or two is usual; a fall by ten is the mark of a run that has
+# left the region where its labels say anything.
 #
 # ## Choose
 #
@@ -506,8 +507,8 @@ claims(
 #
 # What to do, then, where no world computes gold:
 #
-# 1. Take a moderate $\beta$ (0.1) and a small learning rate, and train longer than you think. Keep policies on the
-#    way.
+# 1. Take a moderate $\beta$ (0.1) and a small learning rate, and train for longer than seems necessary. Keep policies
+#    on the way.
 # 2. Draw a few hundred answers of each and estimate the KL, with its error. That needs no judge.
 # 3. Let people (or a judge that you trust) compare the answers of three or four policies at KLs that double each
 #    time. Their answers decide where on the road to stop; the pairs of the training set cannot.

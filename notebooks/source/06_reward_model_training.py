@@ -16,8 +16,8 @@
 # **Time.** 55 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
 # the first time.
 #
-# **Before.** Chapter 2: what a reward model is for, and its ceiling. You know sigmoid and likelihood, and have
-# seen a training loop in PyTorch.
+# **Before.** Chapter 2: what a reward model is for, its ceiling, and the annotators' temperature. Chapter 3 for the
+# slope of $\log\sigma$ and for the constant per prompt.
 #
 # **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
 
@@ -45,8 +45,8 @@ here = lab(SEED)
 # %% [markdown] one-pair-text
 # ## One pair, many votes
 #
-# Twenty people compare two answers; 14 prefer the first. Bradley and Terry's model of such votes has one number
-# per answer, its score, and only their difference $d$ matters:
+# Twenty people compare two answers; 14 prefer the first. Bradley and Terry's model of such votes (chapter 2) has one
+# number per answer, its score, and only the difference $d$ of two scores matters:
 #
 # $$P(\text{first is preferred}) = \sigma(d) = \frac{1}{1 + e^{-d}}$$
 #
@@ -67,9 +67,9 @@ for difference in (2.0, 4.0, 8.0, 16.0):
     print(f"20 to 0: difference {difference:>2.0f}, log-likelihood {all_twenty:z.5f}")
 
 # %% [markdown] one-pair-after
-# With 20 to 0 the fit has no end: the larger the difference, the likelier the votes, and the model would like to
-# be *certain*. Nobody said that they are; there were just no votes against. We will meet this again in a
-# neural network that has seen every label sixteen times.
+# With 20 to 0 the fit has no end, as for DPO in chapter 3: the larger the difference, the likelier the votes, and the
+# model would like to be *certain*. Nobody said that they are; there were just no votes against. We will meet this
+# again in a neural network that has seen every label sixteen times.
 #
 # ## Many answers: a table of scores
 #
@@ -363,13 +363,14 @@ claims(
 # The model, mostly. A label was given by one person, perhaps in a hurry. The model has heard two thousand of
 # them, and errors that do not point the same way average out. "Secrets of RLHF II" (2401.06080) does just this
 # with ten reward models on HH-RLHF: {{published:hh-strength-below-zero}} of the pairs have a negative mean
-# margin, and of the labels with the lowest ones GPT-4 confirms one in six.
+# margin, and where it is lowest, GPT-4 confirms one label in six.
 #
 # ## Noise: the ranking stays, the scale goes
 #
 # If noise averages out, then a noisier crowd should teach the same *ranking*, from enough pairs. And the scale? In
-# the table it was the people's slope. Our crowd has no single slope: twenty people have their own, some lapse,
-# one tosses coins. But we can ask which slope describes its labels best. On the true differences in gold, $g_n$
+# the table it was the people's slope. Our crowd has no single slope: twenty people have their own, most *lapse* now
+# and then (they press any key), one only tosses coins. But we can ask which slope describes its labels best. On the
+# true differences in gold, $g_n$
 # (chosen minus rejected), that is Bradley-Terry with one parameter, $k$:
 #
 # $$\frac{\partial}{\partial k} \sum_n \log\sigma(k\, g_n) = \sum_n g_n\, \sigma(-k\, g_n) = 0$$
@@ -433,9 +434,9 @@ claims(
 # is right on fewer labels, and knows as much about gold as before. It is then *better than its teachers*. Whoever
 # judges it by held-out labels alone sees the noise of the labels, not the model.
 #
-# Two honest remarks. The slopes do not fall eightfold as the noise grows eightfold: the spammer and the lapses are
+# Two honest remarks. The slopes do not fall eightfold as the noise grows eightfold: the coin-tosser and the lapses are
 # there at every temperature, and no slope describes a coin. And the reward model's slope lies below that of the
-# labels, as it sees only a part of what the people see. The uses in gold that it is blind to are noise to it.
+# labels, as it sees only a part of what the people see. The uses that it is blind to are noise to it.
 #
 # What does this mean for a policy? It maximises $\mathbb E[\text{score}] - \beta\,\mathrm{KL}$, and only the
 # ratio $\text{score}/\beta$ matters (chapter 3). With the scores of a noisier crowd the *same* $\beta$ holds the

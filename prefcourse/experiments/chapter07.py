@@ -1,0 +1,135 @@
+"""Chapter 7: DPO, cDPO and rDPO on flipped labels; labels wrong by chance and labels wrong by a bias; whom to believe.
+
+Knows whose labels are wrong and why, and how a policy is trained on them; draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from prefcourse import annotators, evaluate, losses, models, train
+from prefcourse.annotators import Annotator
+from prefcourse.data.pairs import gaps
+from prefcourse.evaluate import Estimate
+from prefcourse.experiments import Experiment, load
+from prefcourse.lab import Lab, lab
+
+SEEDS = (0, 1, 2)
+LOSSES = {
+    "DPO": lambda flips: losses.dpo_loss,
+    "cDPO": lambda flips: partial(losses.cdpo_loss, label_smoothing=flips),
+    "rDPO": lambda flips: partial(losses.rdpo_loss, flip_probability=flips),
+}
+ALIKE = 0.0  # without flips the three are one
+
+
+def labelled(here: Lab, per_prompt: int, *, per_word: float = 0.0) -> list[dict]:
+    """Pairs of the SFT model's answers, labelled by gold plus so much for each word. Ties in gold are left out."""
+    answers = here.answers(per_prompt, seed=here.seed)
+    gold, words, _ = map(np.array, gaps(here.world, *answers))
+    first_is_chosen = gold + per_word * words > 0
+    return [
+        {"prompt": prompt, "chosen": first if yes else second, "rejected": second if yes else first}
+        for (prompt, first, second), yes, gap in zip(answers.texts, first_is_chosen, gold, strict=True)
+        if gap
+    ]
+
+
+def flipped(pairs: list[dict], flips: float, *, seed: int) -> list[dict]:
+    """Each label is turned with probability `flips`; what is turned at 10 % is turned at 20 %, too."""
+    draw = np.random.default_rng(seed).random(len(pairs))
+    turned = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs]
+    return [other if u < flips else pair for pair, other, u in zip(pairs, turned, draw, strict=True)]
+
+
+def trained(here: Lab, pairs: list[dict], *, beta: float, steps: int, learning_rate: float, loss: Callable):
+    """A policy after `steps` batches of 64, whatever the number of pairs."""
+    policy = models.trainable_copy(here.sft)
+    epochs = steps / -(-len(pairs) // 64)
+    settings = {"beta": beta, "epochs": epochs, "learning_rate": learning_rate, "loss": loss, "seed": here.seed}
+    train.finish(train.dpo(policy, here.sft, here.tokenizer, pairs, **settings))
+    return policy
+
+
+def measured(here: Lab, policy) -> dict:
+    found = here.evaluate(policy, samples=8).metrics()
+    return {name: round(found[name], 4) for name in ("gold", "gold_se", "kl", "kl_se", "length")}
+
+
+def noise(*, seed: int, flips: Sequence[float], per_prompt: int, **settings) -> list[dict]:
+    """A row for each share of flips and each loss, which knows that share."""
+    here = lab(seed)
+    pairs = labelled(here, per_prompt)
+    rows = []
+    for share in flips:
+        for name in LOSSES if share != ALIKE else ("DPO",):
+            policy = trained(here, flipped(pairs, share, seed=seed), loss=LOSSES[name](share), **settings)
+            rows.append({"loss": name, "flips": share, "pairs": len(pairs)} | measured(here, policy))
+    return rows
+
+
+def wrong(*, seed: int, sizes: Sequence[int], per_prompt: int, per_word: float, **settings) -> list[dict]:
+    """DPO on few and many labels: all right; by somebody who likes long answers; as many wrong ones, by chance."""
+    here = lab(seed)
+    right, biased = labelled(here, per_prompt), labelled(here, per_prompt, per_word=per_word)
+    share = sum(a["chosen"] != b["chosen"] for a, b in zip(right, biased, strict=True)) / len(right)
+    order = np.random.default_rng(seed).permutation(len(right))
+    kinds = {"right": right, "noise": flipped(right, share, seed=seed), "bias": biased}
+    rows = []
+    for size in sizes:
+        for kind, pairs in kinds.items():
+            policy = trained(here, [pairs[i] for i in order[:size]], loss=losses.dpo_loss, **settings)
+            rows.append({"labels": kind, "pairs": size, "wrong": round(share, 4)} | measured(here, policy))
+    return rows
+
+
+# --- people and their votes: quick enough for a lesson ---------------------------------------------------------
+
+
+def crowd(how_many: int, others: str, *, seed: int) -> list[Annotator]:
+    """Twenty people: first the others ("spammers" or "lovers of length"), and the rest are careful."""
+    careful = annotators.careful_population(seed)[how_many:]
+    if others == "spammers":
+        return [Annotator(f"spammer-{n}", 0.0, lapse=1.0) for n in range(1, how_many + 1)] + careful
+    lovers = annotators.length_biased_population(seed)[:how_many]
+    return [replace(person, name=f"lover-{n}") for n, person in enumerate(lovers, 1)] + careful
+
+
+def ask(people: Sequence[Annotator], votes: int, *, seed: int, pairs: int = 600) -> tuple[np.ndarray, ...]:
+    """Which response of each pair is better, and how often each person says so in the long run; then the votes:
+    number of the pair, number of the person, and whether "first" was said."""
+    draw = np.random.default_rng(seed)
+    features, number = annotators.random_features(pairs, generator=draw), {p.name: n for n, p in enumerate(people)}
+    cast = annotators.label_pairs(people, features, per_item=votes, generator=draw)
+    item, who = np.array([vote.item for vote in cast]), np.array([number[vote.annotator] for vote in cast])
+    better = (np.arange(pairs), (features.gold < 0).astype(int))
+    accuracy = [annotators.label_probabilities(person, features)[better].mean() for person in people]
+    return features.gold > 0, np.array(accuracy), item, who, np.array([vote.label == "first" for vote in cast])
+
+
+# --- what came of it ----------------------------------------------------------------------------------------
+
+
+def over_seeds(experiment: str, *names: str) -> dict[tuple, dict[str, Estimate]]:
+    """By the values of these columns: gold, kl and length, as a mean over the seeds with its error."""
+    rows = [row for part in load(experiment) for row in part]
+    keys = dict.fromkeys(tuple(row[name] for name in names) for row in rows)
+    some = {key: [row for row in rows if tuple(row[name] for name in names) == key] for key in keys}
+    return {
+        key: {what: evaluate.estimate(torch.tensor([r[what] for r in found])) for what in ("gold", "kl", "length")}
+        for key, found in some.items()
+    }
+
+
+TRAINING = {"beta": 0.3, "steps": 56, "learning_rate": 1e-3}
+NOISE = {"flips": [0.0, 0.1, 0.2, 0.3, 0.4], "per_prompt": 8} | TRAINING
+WRONG = {"sizes": [256, 1024, 4096], "per_prompt": 40, "per_word": 0.5} | TRAINING
+EXPERIMENTS = [
+    Experiment("07_noise", noise, tuple({"seed": seed} | NOISE for seed in SEEDS)),
+    Experiment("07_wrong", wrong, tuple({"seed": seed} | WRONG for seed in SEEDS)),
+]

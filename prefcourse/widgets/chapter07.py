@@ -1,0 +1,76 @@
+"""Chapter 7's figures and its widget: how many votes, and whose; what EM then knows of people and truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from prefcourse import plots
+from prefcourse.evaluate import Estimate
+from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
+
+
+class Inquiry(NamedTuple):
+    """True and inferred accuracy of each person, by name; shares of pairs on which somebody is right about gold."""
+
+    true: dict[str, float]
+    found: dict[str, float]
+    right: dict[str, float]  # "one vote", "majority", "Dawid-Skene"
+
+
+def who_is_right(run: Callable[..., Inquiry], *, start: dict, **controls: Sequence) -> Explorer:
+    """Move votes per pair and the make-up of the crowd. `run(seed=, votes=, others=, how_many=)` asks anew."""
+
+    def draw(figure, frames: Frames, key: Key) -> str:
+        live = frames.live.get(key, [])
+        here = (live or [frames.computed[key]])[-1]
+        left, right = figure.subplots(1, 2, width_ratios=[5, 4])
+        accuracies(left, here.true, here.found)
+        left.set_title("Run live" if live else "What EM knows of twenty people")
+        shares(right, here.right)
+        return sentence(dict(zip(frames.controls, key, strict=True)), here)
+
+    return explore(run, draw, title="Who is right?", start=start, size=(8.6, 3.8), **controls)
+
+
+def accuracies(ax, true: dict[str, float], found: dict[str, float]):
+    """Inferred against true accuracy, a point per person; a name without its number is the person's sort."""
+    ax.plot([0.35, 1], [0.35, 1], "--", color=plots.REFERENCE, linewidth=1.2)
+    sort_of = {name: name.rstrip("0123456789").rstrip("-") for name in true}
+    for number, sort in enumerate(dict.fromkeys(sort_of.values())):
+        some = [name for name in true if sort_of[name] == sort]
+        look = {"marker": plots.MARKERS[number % 6], "color": plots.OTHERS[number % len(plots.OTHERS)]}
+        label = sort if len(some) == 1 else f"{sort} ({len(some)})"
+        ax.plot([true[n] for n in some], [found[n] for n in some], linestyle="", label=label, **look)
+    ax.set(xlabel="true accuracy", ylabel="inferred accuracy", xlim=(0.35, 1.01), ylim=(0.35, 1.01))
+    ax.legend(loc="upper left", fontsize=8)
+    return ax
+
+
+def with_bars(ax, x: Sequence[float], lines: dict[str, Sequence[Estimate]]):
+    """A line per name, through means with their 95 % intervals."""
+    for number, (name, estimates) in enumerate(lines.items()):
+        mean, error = zip(*estimates, strict=True)
+        look = {"color": plots.OTHERS[number], "marker": plots.MARKERS[number], "linestyle": plots.LINES[number]}
+        ax.errorbar(x, mean, [1.96 * e for e in error], label=name, elinewidth=1, **look)
+    return ax
+
+
+def shares(ax, right: dict[str, float]):
+    """On which share of the pairs is each of them right about gold?"""
+    for number, share in enumerate(right.values()):
+        ax.plot([0.5, share], [number, number], color=plots.REFERENCE, linewidth=1.5)
+        ax.plot([share], [number], "o", color=plots.POLICY, markersize=9)
+        ax.annotate(f"{share:.0%}", (share, number), (0, 9), textcoords="offset points", ha="center")
+    ax.set_yticks(range(len(right)), list(right))
+    ax.set(xlim=(0.5, 1.02), ylim=(len(right) - 0.5, -0.6), xlabel="right about gold", title="And of the truth")
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def sentence(settings: dict, here: Inquiry) -> str:
+    single, majority, inferred = (f"{share:.0%}" for share in here.right.values())
+    return (
+        f"{settings['votes']} votes on each pair, {settings['how_many']} of 20 people are {settings['others']}: one "
+        f"vote is right about gold on {single} of the pairs, the majority on {majority}, Dawid-Skene on {inferred}."
+    )

@@ -579,7 +579,7 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 #
 # <details><summary>Answer</summary>
 #
-# In the labels: twenty people with lapses and biases, some 870 pairs. Train on labels without noise, or on four times
+# In the labels: twenty people with noise and biases, some 870 pairs. Train on labels without noise, or on four times
 # as many pairs. And in the method: offline pairs speak of the reference's answers only. Draw new pairs from the policy
 # on the way (online DPO, chapter 11). A larger model would be a third.
 # </details>
@@ -643,7 +643,8 @@ plt.rcParams.update(plots.STYLE)
 # standard error. (A tuple will do; `Estimate(mean, standard_error)` is one with names.)
 #
 # - A row's log-ratio is the *sum* over its tokens. Rows are independent draws; tokens of one row are not.
-# - The standard error is that of the mean of the rows, with n - 1 under the squares. For a single row it is `nan`.
+# - The standard error is that of the mean of the rows; in the variance, divide the squares by n - 1. For a single row
+#   it is `nan`. (`torch.std` does both by itself; on a single row it also warns, which does not matter.)
 # - Padding may stand on both sides and hold anything, even `nan` or `-inf`. None of it may count.
 # - An empty response has log-ratio 0 and counts as a row.
 # - A single estimate may be negative. Log-ratios go up to 10,000.
@@ -741,11 +742,12 @@ except NotWritten as missing:
 # `{"step": 0, "loss": ..., "rewards/chosen": ..., "rewards/rejected": ..., "rewards/accuracies": ...,
 # "logps/chosen": ..., "logps/rejected": ...}`
 #
-# `logps` are mean log-probabilities under the policy, and `rewards` are means of `beta` * (log policy - log
-# reference). The reference's log-probabilities are not in the log.
+# `logps` are log-probabilities of whole responses under the policy, and `rewards` are `beta` * (log policy - log
+# reference); each is a mean over the pairs. The reference's log-probabilities are not in the log.
 #
-# - The first row need not be from before training.
-# - One of the two responses may not have moved at all, or one has risen while the other fell.
+# - The first row need not be from before training, and the last may be back where the first was.
+# - One of the two responses may not have moved at all; one may have risen while the other fell, or both have fallen
+#   by the same amount.
 # - Logs are rounded. In one case all numbers have two digits after the point, and your `beta` must be right within
 #   5 %: rows that moved far tell more than rows that hardly moved.
 # - Where nothing moved, in a log with one row or none, nobody can know: `nan`.

@@ -403,7 +403,8 @@ _PARETO_FRONT = Answers(
         ),
         Mutant(
             "in-given-order",
-            "you keep the best so far in the order given. Points come in any order: sort them by KL first.",
+            "you keep the best so far in the order given. Points come in any order: sort them by KL first, and take "
+            "nan out before, for a sort with nan in it leaves things where they stand.",
             _running_maximum,
         ),
         Mutant(
@@ -529,12 +530,6 @@ def _mean_of_ratios(log):
     return fmean(ratios) if ratios else math.nan
 
 
-def _mean_of_ratios_from_row_to_row(log):
-    moves = [move for pair in zip(log, log[1:], strict=False) for move in _moves(pair)]
-    ratios = [y / x for x, y in moves if x]
-    return fmean(ratios) if ratios else math.nan
-
-
 def _beta_from_row_to_row(log):
     return _slope([move for pair in zip(log, log[1:], strict=False) for move in _moves(pair)])
 
@@ -632,16 +627,22 @@ _WHICH_BETA = Answers(
             _mean_of_ratios,
         ),
         Mutant(
-            "mean-of-ratios-from-row-to-row",
-            "you average the ratios between neighbouring rows. Where little moved a ratio is mostly rounding: weigh "
-            "each row by how far it moved.",
-            _mean_of_ratios_from_row_to_row,
-        ),
-        Mutant(
             "margins",
             "you compare margins. They stand still where both responses fall alike, while rewards and logps do not: "
             "use each response by itself.",
             _of_margins,
+        ),
+        Mutant(
+            "last-margin-and-first",
+            "you compare the last margin with the first. Where both responses fall alike they are the same: use each "
+            "response by itself, in all rows.",
+            lambda log: _of_margins(log[:1] + log[-1:]),
+        ),
+        Mutant(
+            "last-reward-over-moves",
+            "you divide the last reward by how far logps moved. The first row may have rewards of its own: subtract "
+            "them as well.",
+            lambda log: _rewards_over_moves(log[:1] + log[-1:]),
         ),
         Mutant(
             "first-and-last-row",

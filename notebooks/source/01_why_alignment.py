@@ -365,8 +365,8 @@ plots.against_diagonal(
 )  # fmt: skip
 plots.show(
     figure,
-    alt="Five points, from a crowd without helpful authors to one with only such. The SFT model's gold rises with "
-    "the crowd's, on the diagonal at first and below it later, and stays far below the best answers.",
+    alt="Five points, from a crowd without helpful authors to one with only such. The SFT model's gold rises "
+    "with the crowd's, on the diagonal at first and below it later, and stays far below the best answers.",
 )
 
 # %% sweep-claims

@@ -132,6 +132,17 @@ def _with_exp(ref_logprobs, rewards, beta):
     return (weights / weights.sum(-1, keepdim=True)).log()
 
 
+def _weighed_by_the_reference(policy, ref):
+    return (ref.exp() * (policy - ref).masked_fill(ref == NEVER, 0.0)).sum(-1)
+
+
+def _beyond_the_reference(ref_logprobs, rewards, betas, share):
+    """Another height: the policy's reward times share[0] plus the reference's times share[1]."""
+    kls, means = _swept(ref_logprobs, rewards, betas)
+    start = (ref_logprobs.exp() * rewards).sum(-1).mean()
+    return kls, share[0] * means + share[1] * start
+
+
 def _zero_times_infinity(policy, ref):
     return (policy.exp() * (policy - ref)).sum(-1)
 
@@ -145,6 +156,16 @@ _FRONTIER = Answers(
             partial(_swept, kl=lambda policy, ref: _kl(ref, policy)),
         ),
         Mutant(
+            "kl-sign",
+            "your KL has the wrong sign. The log-ratio is log policy MINUS log reference.",
+            partial(_swept, kl=lambda policy, ref: -_kl(policy, ref)),
+        ),
+        Mutant(
+            "kl-weighed-by-reference",
+            "you weigh the log-ratio with the reference's probabilities. Weigh it with the policy's.",
+            partial(_swept, kl=_weighed_by_the_reference),
+        ),
+        Mutant(
             "no-reference",
             "you forget the reference in the optimum: it is ref * exp(r / beta) / Z, not softmax(r / beta).",
             partial(_swept, optimum=lambda ref, r, beta: (r / beta).log_softmax(-1)),
@@ -155,9 +176,34 @@ _FRONTIER = Answers(
             partial(_swept, optimum=lambda ref, r, beta: (ref + r * beta).log_softmax(-1)),
         ),
         Mutant(
+            "no-beta",
+            "beta does not occur in your optimum. It is ref * exp(r / beta) / Z: another policy for each beta.",
+            partial(_swept, optimum=lambda ref, r, beta: (ref + r).log_softmax(-1)),
+        ),
+        Mutant(
+            "not-normalised",
+            "the probabilities of your policy do not add up to 1. Divide by Z; log_softmax(-1) does it.",
+            partial(_swept, optimum=lambda ref, r, beta: ref + r / beta),
+        ),
+        Mutant(
+            "over-prompts",
+            "you normalise down the columns. Each ROW is a distribution: log_softmax(-1).",
+            partial(_swept, optimum=lambda ref, r, beta: (ref + r / beta).log_softmax(0)),
+        ),
+        Mutant(
             "objective",
             "you return reward - beta KL as the reward. The frontier's height is the expected reward alone.",
             _objective_instead,
+        ),
+        Mutant(
+            "reward-of-the-reference",
+            "your reward is the reference's, at every beta. Weigh the rewards with the policy's probabilities.",
+            partial(_beyond_the_reference, share=(0.0, 1.0)),
+        ),
+        Mutant(
+            "gain",
+            "you return by how much the reward has grown. Asked for is the expected reward itself.",
+            partial(_beyond_the_reference, share=(1.0, -1.0)),
         ),
         Mutant(
             "without-log-z",
@@ -224,8 +270,8 @@ _FRONTIER = Answers(
         "answers, weighed by its own probabilities: of the log-ratios, and of the rewards. Then means over prompts.",
         "policy = (ref_logprobs + rewards / beta).log_softmax(-1); p = policy.exp(); KL = sum of p * (policy - "
         "ref_logprobs), but 0 where p is 0; reward = sum of p * rewards. Sums over dim -1, means over prompts.",
-        "The chapter's cell `sweep` does this for one prompt. What the reference never says has policy - ref = "
-        "-inf - -inf = nan: masked_fill(p == 0, 0.0), or torch.where, takes it out.",
+        "The chapter's part 'Every beta is a point' does this for one prompt. What the reference never says has "
+        "policy - ref = -inf - -inf = nan: masked_fill(p == 0, 0.0), or torch.where, takes it out.",
     ),
 )
 
@@ -314,6 +360,14 @@ def _times_mask(log_ratios, mask):
     return (log_ratios * mask).sum(1).mean().item()
 
 
+def _padding_only(log_ratios, mask):
+    return log_ratios.masked_fill(mask, 0.0).sum(1).mean().item()
+
+
+def _down_the_columns(log_ratios, mask):
+    return log_ratios.masked_fill(~mask, 0.0).sum(0).mean().item()
+
+
 def _sizes(log_ratios, mask):
     return log_ratios.masked_fill(~mask, 0.0).abs().sum(1).mean().item()
 
@@ -386,6 +440,17 @@ _ADAPTIVE_KL = Answers(
             partial(_controller, kl=_padding_too),
         ),
         Mutant(
+            "padding-only",
+            "you take out the tokens and keep the padding. masked_fill fills where its mask is TRUE: give it "
+            "~response_mask.",
+            partial(_controller, kl=_padding_only),
+        ),
+        Mutant(
+            "down-the-columns",
+            "you sum down the columns. A response is a ROW: sum over dim 1.",
+            partial(_controller, kl=_down_the_columns),
+        ),
+        Mutant(
             "times-mask",
             "you multiply by the mask, and nan times 0 is nan. Take padding out: masked_fill, or torch.where.",
             partial(_controller, kl=_times_mask),
@@ -421,6 +486,11 @@ _ADAPTIVE_KL = Answers(
             partial(_controller, step=lambda beta, gain, e: beta * math.exp(gain * e)),
         ),
         Mutant(
+            "divided",
+            "you divide beta by 1 + gain * error. Multiply: too far, and beta grows.",
+            partial(_controller, step=lambda beta, gain, e: beta / (1 + gain * e)),
+        ),
+        Mutant(
             "gain-ignored",
             "you use a gain of 0.1 whatever is given.",
             partial(_controller, step=lambda beta, gain, e: beta * (1 + 0.1 * e)),
@@ -447,8 +517,8 @@ _ADAPTIVE_KL = Answers(
         "than the target, by which share of it?",
         "kl = log_ratios.masked_fill(~response_mask, 0.0).sum(1).mean(); error = kl / target - 1, clipped to "
         "[-0.2, 0.2]; the next beta is beta * (1 + gain * error).",
-        "The chapter's cell `controller` has the same equation, with a KL that is computed already. First of all test "
-        "the target: if not target > 0: raise ValueError(...).",
+        "The chapter's part 'Steering' has the same equation (`adapt`), with a KL that is computed already. First of "
+        "all test the target: if not target > 0: raise ValueError(...).",
     ),
 )
 
@@ -616,6 +686,20 @@ def _equal_shares(ref_logprobs, rewards):
     return torch.zeros_like(rewards).masked_fill(~best, NEVER).log_softmax(-1)
 
 
+def _also_what_is_never_said(ref_logprobs, rewards):
+    return ref_logprobs.masked_fill(rewards < rewards.max(-1, keepdim=True).values, NEVER).log_softmax(-1)
+
+
+def _not_normalised(ref_logprobs, rewards):
+    possible = rewards.masked_fill(ref_logprobs == NEVER, NEVER)
+    return ref_logprobs.masked_fill(possible < possible.max(-1, keepdim=True).values, NEVER)
+
+
+def _kl_where_given(policy, ref):
+    p = policy.exp()
+    return torch.where(p > 0, p * (policy - ref), 0.0).sum(-1)
+
+
 def _refuses(ref_logprobs, rewards, budget):
     _check_budget(budget)
     if _kl(_greedy(ref_logprobs, rewards), ref_logprobs).mean() <= budget:
@@ -630,6 +714,11 @@ _PROJECT_TO_KL = Answers(
             "wrong-half",
             "your bisection keeps the wrong half. Too far means: beta is too SMALL, raise it.",
             partial(_bisected, upward=False),
+        ),
+        Mutant(
+            "wrong-half-from-1",
+            "your bisection goes the wrong way. Where KL is above the budget, the beta you tried is the new LOW end.",
+            partial(_bisected, upward=False, scaled=False),
         ),
         Mutant(
             "mixture",
@@ -677,6 +766,23 @@ _PROJECT_TO_KL = Answers(
             partial(_bisected, greedy=_equal_shares),
         ),
         Mutant(
+            "best-of-what-is-never-said",
+            "you count an answer as best that the reference never gives. Look for the best among the others.",
+            partial(_bisected, kl=_kl_where_given, greedy=_also_what_is_never_said),
+        ),
+        Mutant(
+            "limit-not-normalised",
+            "you keep the best answers, but their probabilities do not add up to 1, and so their KL looks like 0: "
+            "log_softmax(-1).",
+            partial(_bisected, greedy=_not_normalised),
+        ),
+        Mutant(
+            "zero-times-infinity",
+            "an answer that the reference never gives makes your KL nan (-inf minus -inf), and nan is above no budget: "
+            "count it as 0.",
+            partial(_bisected, kl=_zero_times_infinity),
+        ),
+        Mutant(
             "refuses",
             "you refuse a budget that cannot be spent. It is a limit, not a debt: return the best answers only.",
             _refuses,
@@ -717,7 +823,8 @@ _PROJECT_TO_KL = Answers(
         "Bisection: keep a beta that is too far (low) and one that is too near (high), try sqrt(low * high), replace "
         "one of them; 200 times. The ends: budget 0 is the reference; the most that can be spent is the KL of "
         "ref restricted to the best answers of each row and normalised. Scale the first low and high by the rewards.",
-        "The chapter's cell `budget` does this for one prompt. Here the KL is the mean over prompts. For the far end: "
+        "The chapter's part 'Second way: a budget' does this for one prompt (`within`). Here the KL is the mean over "
+        "prompts, and the first low and high depend on the rewards. For the far end: "
         "ref_logprobs.masked_fill(rewards < best, -inf).log_softmax(-1), with the best among what the reference says.",
     ),
 )

@@ -113,7 +113,8 @@ for i in range(0, 200, 33):
 # and one divided by the other is $dR/dK = 1/t = \beta$.
 #
 # And it says how the line begins. Next to the reference the variance is still that of the reference,
-# $\sigma^2$. Then the reward has grown by $t\sigma^2$, the KL is $t^2\sigma^2/2$, and so
+# $\sigma^2$. Then the reward has grown by $t\sigma^2$ and the KL is $t^2\sigma^2/2$. The second gives
+# $t = \sqrt{2\,\mathrm{KL}}/\sigma$, and with it the first says
 #
 # $$R - R_{\text{ref}} \;\approx\; \sigma\sqrt{2\,\mathrm{KL}} .$$
 #

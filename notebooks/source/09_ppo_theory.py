@@ -53,7 +53,8 @@ SEED = 0
 #
 # We want the slope of $J$, and in the real world we cannot compute $J$: nobody knows how often an answer is
 # liked. We can only sample. So the slope must be written as an expectation under the policy. Let $y$ be what
-# happens, and $r(y)$ its score.
+# happens, an answer and a thumb, $\pi(y)$ its probability and $r(y)$ its score. How people react does not depend
+# on $\theta$, so that $\nabla\log\pi(y)$ is that of the answer alone.
 #
 # **Step 1.** Only the policy depends on $\theta$: $\nabla J = \sum_y r(y)\,\nabla\pi(y)$. That is no
 # expectation, for there is no $\pi(y)$ before the sum's terms.
@@ -105,7 +106,7 @@ for baseline in (0.0, 0.7, 2.0):
 #
 # ## Use a batch more than once: the ratio
 #
-# To sample answers and have them scored is the dear part. After one small step the samples come from a policy
+# To sample answers and have them scored is the expensive part. After one small step the samples come from a policy
 # that is no more, from $\pi_{\text{old}}$, and strictly speaking they are useless. Can we still use them?
 #
 # An expectation under $\pi$ becomes one under $\pi_{\text{old}}$ by weighing each sample with the **ratio**:
@@ -574,8 +575,8 @@ claims({"k1 as score and k2 as loss arrive": max(away["k1 as score"], away["k2 a
 # Looking to the end, nothing is believed: that is *Monte Carlo*, what came minus what was expected.
 #
 # **Step 3: do not choose.** Generalised advantage estimation (GAE, 1506.02438, eq. 16) mixes all lengths $k$, with
-# weights $(1-\lambda)\lambda^{k-1}$, which add up to 1. How often does $\delta_{t+l}$ occur? In all mixtures that
-# look further than $l$, whose weights add up to $\lambda^l$:
+# weights $(1-\lambda)\lambda^{k-1}$, which add up to 1. How often does $\delta_{t+l}$ occur? Every length
+# $k > l$ contains it, and their weights add up to $\lambda^l$:
 #
 # $$A_t = \sum_{l\ge 0}\,(\gamma\lambda)^l\,\delta_{t+l}\qquad\Rightarrow\qquad
 # A_t = \delta_t + \gamma\lambda\,A_{t+1}$$
@@ -809,7 +810,7 @@ plt.rcParams.update(plots.STYLE)
 # - `advantages` has one column per token, or a single one: then all tokens of a response share it.
 # - The old log-probabilities and the advantages are constants. Even if their tensors could take a gradient, none
 #   may reach them.
-# - Log-ratios go up to 10,000, in both directions, where the clip binds. Loss and gradient must stay finite:
+# - Where the clip binds, log-ratios go up to 10,000, in both directions. Loss and gradient must stay finite:
 #   $e^{10000}$ is `inf`, and `inf` times 0 is `nan`.
 # - The check compares the value, and the gradient by each log-probability. Where a token is silent, that is exactly
 #   0.
@@ -853,7 +854,7 @@ def bandit(clip_low, clip_high, seed, batches=20, steps=20, learning_rate=6.0):
             theta = theta.detach().requires_grad_()
             new = F.logsigmoid(torch.where(right, theta, -theta))
             loss = ppo_clip_loss(new, old, thumbs - thumbs.mean(), mask, clip_low=clip_low, clip_high=clip_high)
-            loss = loss[0] if isinstance(loss, tuple) else loss
+            loss = loss[0] if isinstance(loss, tuple) else loss  # some functions return (loss, metrics)
             theta = (theta - learning_rate * torch.autograd.grad(loss, theta)[0]).detach()
         path.append(theta.sigmoid().item())
     return path
@@ -940,7 +941,7 @@ else:
 # sample.
 #
 # - All three speak of $\mathrm{KL}(\text{policy}, \text{reference})$. Averaged over the policy, k1 and k3 are exactly
-#   that; k2 and k3 are never negative. The check sums over all answers, where there are few.
+#   that; k2 and k3 are never negative. In small cases the check sums over all answers, exactly.
 # - The reference is a constant: no gradient may reach it.
 # - Log-ratios go up to 10,000: answers that the reference hardly ever gives. All three must stay finite.
 # - The check compares the values, and the gradient of each by the policy's log-probabilities.

@@ -333,7 +333,7 @@ for ax, row in zip(axes, shown, strict=True):
     ax.set_title(row["prompt"])
 plots.show(
     figure,
-    alt="Two pairs, token by token. Most tokens are white; single ones deep red or blue: a sentence's first word, "
+    alt="Two pairs, token by token. Most tokens are white; single ones deep orange or blue: a sentence's first word, "
     "the kind, some uses. In the second pair the first tokens have the same colours in both rows.",
 )
 

@@ -762,9 +762,10 @@ else:
 
 # %% [markdown] question-6-3
 # **How far are claims from what came true?** Given are N claimed probabilities, `confidence`, and for each one
-# whether it came true, `correct`: 1, 0, or 1/2 where it was a tie (`PerRow`: one number for each). Sort the claims into `bins` bins of equal width
-# on [0, 1]. In each bin compare the mean claim with the mean of what came true. Return the mean of these gaps, each
-# bin weighing as many claims as it holds: the expected calibration error (Guo et al., 1706.04599, equation 3).
+# whether it came true, `correct`: 1, 0, or 1/2 where it was a tie (`PerRow`: one number for each). Sort the claims
+# into `bins` bins of equal width on [0, 1]. In each bin compare the mean claim with the mean of what came true. Return
+# the mean of these gaps, each bin weighing as many claims as it holds: the expected calibration error (Guo et al.,
+# 1706.04599, equation 3).
 #
 # - A gap has no sign: a bin that claims too much and one that claims too little do not cancel.
 # - A claim on the edge of two bins belongs to the upper one; a claim of exactly 1 to the last. Empty bins do not

@@ -495,9 +495,9 @@ claims(
 
 # %% [markdown] tilt-text
 # It is a vote, held at every word. Where the curt are in the majority, the coldest model says what they say; where the
-# helpful are, it hardly ever says anything else than they do, and it errs less often than at $T = 1$. Half and half goes
-# to the helpful, because the curt have three ways to begin and divide their votes. And if everybody is curt, what is
-# left is one empty phrase, -0.6. Quality has no vote: what is best is often rare.
+# helpful are, it hardly ever says anything else than they do, and it errs less often than at $T = 1$. Half and half
+# goes to the helpful, because the curt have three ways to begin and divide their votes. And if everybody is curt, what
+# is left is one empty phrase, -0.6. Quality has no vote: what is best is often rare.
 #
 # ### The optimum, for a language model
 #

@@ -124,7 +124,7 @@ claims({"SFT is below the average demonstration and far below the best": sft.gol
 # ## Stage 2: learn what is good (reward model)
 #
 # The SFT model answers each question twice, sixteen times over. Pairs in which an answer did not come to an end are
-# left out. Of each other pair, one person of the twenty says which answer is better.
+# left out. Of every remaining pair, one of the twenty people says which answer is better.
 
 # %% pairs
 # NBVAL_IGNORE_OUTPUT
@@ -292,9 +292,9 @@ claims(
 
 # %% [markdown] fault-after
 # **Takeaway: nothing that training can see looks worse than before; only PPO's answers are worse.** The reward
-# model predicts its labels, if anything, better: flattery is easy to see, and all twenty want it. PPO raises
-# the score as it should. No later stage can repair this, because no later stage knows more about what is good
-# than the labels do.
+# model predicts its labels, if anything, better: flattery is easy to see, and all twenty want it. PPO gives them
+# what they want. No later stage can repair this, because no later stage knows more about what is good than the
+# labels do.
 #
 # DPO has no reward model to carry the fault, and a trace of it arrives all the same: DPO flatters more on the
 # biased pairs than on the others. But only a trace. PPO asks its reward model again after every round and goes

@@ -72,6 +72,16 @@ def _shifted_the_wrong_way(logits, input_ids, response_mask):
     return _mean_of_words(terms, counted)
 
 
+def _rolled_the_wrong_way(logits, input_ids, response_mask):
+    terms = -_gathered(_log_p(logits), input_ids.roll(1, 1)).masked_fill(~response_mask, 0.0)
+    return _mean_of_words(terms, response_mask)
+
+
+def _rolled_without_the_mask(logits, input_ids, response_mask):
+    terms = -_gathered(_log_p(logits), input_ids.roll(-1, 1)).masked_fill(~response_mask, 0.0)
+    return _mean_of_words(terms, response_mask)
+
+
 def _mask_one_late(mask):
     return F.pad(mask[:, :-1], (1, 0))
 
@@ -161,6 +171,18 @@ _SFT_LOSS = Answers(
             "you shift the wrong way: a word is looked up one column to its RIGHT. Its prediction stands one column to "
             "its left.",
             _shifted_the_wrong_way,
+        ),
+        Mutant(
+            "rolled-wrong-way",
+            "you roll the words to the right, so that column t meets word t - 1. roll(-1, 1) brings the next word, and "
+            "the mask is rolled with the words.",
+            _rolled_the_wrong_way,
+        ),
+        Mutant(
+            "mask-not-rolled",
+            "the words are rolled, the mask is not: you leave out the first word of the response and count what "
+            "follows its end. Roll both.",
+            _rolled_without_the_mask,
         ),
         Mutant(
             "mask-not-shifted",
@@ -688,6 +710,11 @@ def _likeliest_of_the_table(logprobs, gold, temperature):
     return gold.flatten()[logprobs.argmax()] if temperature == 0 else _gold(logprobs, gold, temperature)
 
 
+def _never_colder_than(logprobs, gold, temperature, *, least):
+    _refuse(temperature)
+    return _gold(logprobs, gold, max(temperature, least))
+
+
 def _mean_of_the_table(logprobs, gold, temperature):
     return _gold(logprobs, gold, temperature) / gold.shape[-1]
 
@@ -796,6 +823,15 @@ _GOLD_AT_TEMPERATURE = Answers(
             "zero-refused",
             "you refuse temperature 0, too. There the likeliest answers are left. Raise ValueError below it only.",
             _temperature(refuse=_refuse_zero),
+        ),
+        *(
+            Mutant(
+                f"at-least-{least}",
+                f"you raise the temperature to {least}. Lower ones are allowed, and at 0 the likeliest answer wins, "
+                "however close the next one is.",
+                partial(_never_colder_than, least=least),
+            )
+            for least in (0.01, 0.001, 0.0001)
         ),
         Mutant(
             "zero-divided",

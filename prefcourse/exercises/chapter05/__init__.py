@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -38,22 +39,23 @@ def _coverage(function: Callable, policy: list[float], reference: list[float], *
     Both draw each word anew, whatever came before, and the last word ends the answer. So the KL is that of one word
     times the mean number of words.
     """
-    draw, steps = random.Random(seed), range(LONGEST)
     of_one_word = sum(p * math.log(p / q) for p, q in zip(policy, reference, strict=True))
-    exact = of_one_word * sum((1 - policy[-1]) ** step for step in steps)
+    logprobs = [torch.tensor(p, dtype=torch.float64).log() for p in (policy, reference)]
+    exact = of_one_word * sum((1 - policy[-1]) ** step for step in range(LONGEST))
     covered = 0
-    for _ in range(draws):
-        mean, error = (float(x) for x in function(*_answers(draw, policy, reference, rows)))
+    for words in _words(tuple(policy), rows, draws, seed):
+        ended = words == len(policy) - 1
+        mask = ended.cumsum(1) - ended.int() == 0  # up to the last word, or the width
+        mean, error = (float(x) for x in function(*(of_word[words] for of_word in logprobs), mask))
         covered += abs(mean - exact) <= 1.96 * error
     return {"share of the intervals that hold the exact KL": covered / draws}
 
 
-def _answers(draw: random.Random, policy: list[float], reference: list[float], rows: int) -> list[Tensor]:
-    """Log-probabilities of drawn words under both, and the mask: up to the last word, or the width."""
-    drawn = [draw.choices(range(len(policy)), policy, k=LONGEST) for _ in range(rows)]
-    words, end = torch.tensor(drawn), len(policy) - 1
-    mask = (words == end).cumsum(1) - (words == end).int() == 0
-    return [torch.tensor(p, dtype=torch.float64).log()[words] for p in (policy, reference)] + [mask]
+@lru_cache(maxsize=8)  # drawing takes longer than most answers do
+def _words(policy: tuple[float, ...], rows: int, draws: int, seed: int) -> Tensor:
+    """(draws, rows, LONGEST) words of the policy, also those after the end."""
+    drawn = random.Random(seed).choices(range(len(policy)), policy, k=draws * rows * LONGEST)
+    return torch.tensor(drawn).view(draws, rows, LONGEST)
 
 
 def _batch(

@@ -139,7 +139,7 @@ _AGREEMENT_RATE = Answers(
         "weigh the same? And what does an item with a single label add?",
         "Put the verdicts (equal or not) of all pairs of all items in ONE list; itertools.combinations(labels, 2) "
         "gives the pairs of an item. Then sum(verdicts) / len(verdicts), and before it the case of an empty list.",
-        "Read traps 3 and 4 in the chapter's part on agreement: the tie rule, and the average over pairs against "
+        "Read traps 3 and 4 in the chapter's part 'Five traps': the tie rule, and the average over pairs against "
         "that over items. Afterwards, compare with prefcourse.agreement.percent_agreement, which can do both.",
     ),
 )
@@ -216,8 +216,8 @@ _UNANIMITY = Answers(
         "that item count?",
         "Keep the items with len(labels) >= 2. Unanimous are those with len(set(labels)) == 1. Both shares divide by "
         "the number of items kept, so they add up to 1: return unanimous, mixed.",
-        "The chapter's part on agreement shows why unanimity falls with the number of labels on an item while "
-        "agreement does not. Afterwards, compare with prefcourse.agreement.unanimity.",
+        "Trap 4 in the chapter's part 'Five traps' shows that unanimity falls with the number of labels on an item "
+        "while agreement does not. Afterwards, compare with prefcourse.agreement.unanimity.",
     ),
 )
 
@@ -367,7 +367,7 @@ _COHEN_KAPPA = Answers(
         "asks how far they get beyond that, as a part of how far one could get.",
         "(agreement - chance) / (1 - chance), where chance is the sum over the labels of (share of it among a's "
         "labels) x (its share among b's). collections.Counter gives the shares. What if chance is 1?",
-        "Trap 5 in the chapter's part on agreement computes kappa for the 95/5 raters. Afterwards, compare with "
+        "Trap 5 in the chapter's part 'Five traps' computes kappa for the 95/5 raters. Afterwards, compare with "
         "prefcourse.agreement.cohen_kappa.",
     ),
 )
@@ -536,7 +536,7 @@ _FLEISS_KAPPA = Answers(
         "there are only the labels on each item.",
         "Agreement: the share of equal pairs of labels on one item, as in 2.1. Chance: the sum over the labels of "
         "(share among ALL labels of all items) squared. Look at the numbers of labels first.",
-        "See trap 5 in the chapter's part on agreement. For two labels per item it is Scott's pi, not Cohen's kappa. "
+        "See trap 5 in the chapter's part 'Five traps'. For two labels per item it is Scott's pi, not Cohen's kappa. "
         "Afterwards, compare with prefcourse.agreement.fleiss_kappa.",
     ),
 )

@@ -11,6 +11,8 @@ from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from prefcourse import annotators, evaluate, losses, models, train
 from prefcourse.annotators import Annotator
@@ -21,8 +23,8 @@ from prefcourse.lab import Lab, lab
 
 SEEDS = (0, 1, 2)
 LOSSES = {
-    "DPO": lambda flips: losses.dpo_loss,
     "cDPO": lambda flips: partial(losses.cdpo_loss, label_smoothing=flips),
+    "DPO": lambda flips: losses.dpo_loss,
     "rDPO": lambda flips: partial(losses.rdpo_loss, flip_probability=flips),
 }
 ALIKE = 0.0  # without flips the three are one
@@ -88,7 +90,47 @@ def wrong(*, seed: int, sizes: Sequence[int], per_prompt: int, per_word: float, 
     return rows
 
 
-# --- people and their votes: quick enough for a lesson ---------------------------------------------------------
+# --- tables and people: quick enough for a lesson --------------------------------------------------------------
+
+
+def gap(values: Float[Tensor, "*P A"]) -> Float[Tensor, "*P A A"]:
+    """Of each answer against each."""
+    return values[..., :, None] - values[..., None, :]
+
+
+def fit(wins: Float[Tensor, "*P A A"], steps: int = 1000) -> Float[Tensor, "*P A"]:
+    """Chapter 6's Bradley-Terry scores for shares of votes: a score rises while its answer wins more than expected."""
+    scores = torch.zeros_like(wins[..., 0])
+    for _ in range(steps):
+        scores = scores + 4 * (wins - torch.sigmoid(gap(scores))).mean(-1)
+    return scores
+
+
+def few_votes(
+    wins: Float[Tensor, "*P A A"], votes: int, *, generator: torch.Generator
+) -> Float[Tensor, "*P A A"]:  # fmt: skip
+    """Shares after so many votes on each pair, half a vote added to either side: no pair is unanimous."""
+    first = torch.binomial(torch.full_like(wins, votes), wins, generator=generator)
+    share = ((first + 0.5) / (votes + 1)).triu(1)  # of i against j with i < j; the rest is their mirror image
+    return share + (1 - share.mT).tril(-1) + torch.eye(wins.shape[-1]) / 2
+
+
+def explained(scores: Float[Tensor, "P A"], *causes: Float[Tensor, "P A"]) -> list[float]:
+    """Least squares: how much of each cause is in the scores, apart from an offset for each prompt?"""
+    columns = [(q - q.mean(-1, keepdim=True)).flatten() for q in (scores, *causes)]
+    return torch.linalg.lstsq(torch.stack(columns[1:], -1), columns[0][:, None]).solution.flatten().tolist()
+
+
+def wrong_way_round(scores: Float[Tensor, "P A"], truth: Float[Tensor, "P A A"]) -> float:
+    """Share of the pairs of answers whose scores stand in the other order than the truth."""
+    pairs = scores.shape[-1] * (scores.shape[-1] - 1) * len(scores)
+    return (gap(scores) * truth < 0).sum().item() / pairs
+
+
+def gain(start: Float[Tensor, "P A"], tilt: Float[Tensor, "P A"], want: Float[Tensor, "P A"]) -> float:
+    """How much more of what one wants does the tilted policy give than the one that it started from?"""
+    change = (start + tilt).softmax(-1) - start.softmax(-1)
+    return (change * want).sum(-1).mean().item()
 
 
 def crowd(how_many: int, others: str, *, seed: int) -> list[Annotator]:
@@ -100,16 +142,20 @@ def crowd(how_many: int, others: str, *, seed: int) -> list[Annotator]:
     return [replace(person, name=f"lover-{n}") for n, person in enumerate(lovers, 1)] + careful
 
 
-def ask(people: Sequence[Annotator], votes: int, *, seed: int, pairs: int = 600) -> tuple[np.ndarray, ...]:
-    """Which response of each pair is better, and how often each person says so in the long run; then the votes:
+def ask(people: Sequence[Annotator], votes: int, *, seed: int, pairs: int = 600):
+    """Which response of each pair is better; how often each person says so in the long run, by name; and the votes:
     number of the pair, number of the person, and whether "first" was said."""
     draw = np.random.default_rng(seed)
     features, number = annotators.random_features(pairs, generator=draw), {p.name: n for n, p in enumerate(people)}
     cast = annotators.label_pairs(people, features, per_item=votes, generator=draw)
-    item, who = np.array([vote.item for vote in cast]), np.array([number[vote.annotator] for vote in cast])
     better = (np.arange(pairs), (features.gold < 0).astype(int))
-    accuracy = [annotators.label_probabilities(person, features)[better].mean() for person in people]
-    return features.gold > 0, np.array(accuracy), item, who, np.array([vote.label == "first" for vote in cast])
+    accuracy = {p.name: float(annotators.label_probabilities(p, features)[better].mean()) for p in people}
+    columns = (
+        [vote.item for vote in cast],
+        [number[vote.annotator] for vote in cast],
+        [v.label == "first" for v in cast],
+    )
+    return features.gold > 0, accuracy, tuple(map(np.array, columns))
 
 
 # --- what came of it ----------------------------------------------------------------------------------------

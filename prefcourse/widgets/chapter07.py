@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from prefcourse import plots
 from prefcourse.evaluate import Estimate
 from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
+
+Rows = Mapping[str, Sequence[Mapping[str, Estimate]]]  # by name: what was measured at each x
 
 
 class Inquiry(NamedTuple):
@@ -15,7 +17,7 @@ class Inquiry(NamedTuple):
 
     true: dict[str, float]
     found: dict[str, float]
-    right: dict[str, float]  # "one vote", "majority", "Dawid-Skene"
+    right: dict[str, float]  # "one vote", "majority", "EM"
 
 
 def who_is_right(run: Callable[..., Inquiry], *, start: dict, **controls: Sequence) -> Explorer:
@@ -47,13 +49,17 @@ def accuracies(ax, true: dict[str, float], found: dict[str, float]):
     return ax
 
 
-def with_bars(ax, x: Sequence[float], lines: dict[str, Sequence[Estimate]]):
-    """A line per name, through means with their 95 % intervals."""
-    for number, (name, estimates) in enumerate(lines.items()):
-        mean, error = zip(*estimates, strict=True)
-        look = {"color": plots.OTHERS[number], "marker": plots.MARKERS[number], "linestyle": plots.LINES[number]}
-        ax.errorbar(x, mean, [1.96 * e for e in error], label=name, elinewidth=1, **look)
-    return ax
+def with_bars(axes, x: Sequence[float], rows: Rows, *, xlabel: str, log: bool = False, **ylabels: str):
+    """A panel for each quantity, `ylabels` by its key in the rows; a line per name, through means with their bars."""
+    for ax, (what, ylabel) in zip(axes, ylabels.items(), strict=True):
+        for number, (name, line) in enumerate(rows.items()):
+            mean, error = zip(*(row[what] for row in line), strict=True)
+            ax.errorbar(x, mean, [1.96 * e for e in error], label=name, elinewidth=1, **plots.look(name, number))
+        ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log else "linear")
+        ax.set_xticks(x, [f"{value:g}" for value in x])
+        ax.minorticks_off()
+    axes[0].legend()
+    return axes
 
 
 def shares(ax, right: dict[str, float]):
@@ -72,5 +78,5 @@ def sentence(settings: dict, here: Inquiry) -> str:
     single, majority, inferred = (f"{share:.0%}" for share in here.right.values())
     return (
         f"{settings['votes']} votes on each pair, {settings['how_many']} of 20 people are {settings['others']}: one "
-        f"vote is right about gold on {single} of the pairs, the majority on {majority}, Dawid-Skene on {inferred}."
+        f"vote is right about gold on {single} of the pairs, the majority on {majority}, EM on {inferred}."
     )

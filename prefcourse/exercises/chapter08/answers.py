@@ -143,6 +143,11 @@ def _beyond_the_reference(ref_logprobs, rewards, betas, share):
     return kls, share[0] * means + share[1] * start
 
 
+def _kl_where_given(policy, ref):
+    p = policy.exp()
+    return torch.where(p > 0, p * (policy - ref), 0.0).sum(-1)
+
+
 def _zero_times_infinity(policy, ref):
     return (policy.exp() * (policy - ref)).sum(-1)
 
@@ -164,6 +169,11 @@ _FRONTIER = Answers(
             "kl-weighed-by-reference",
             "you weigh the log-ratio with the reference's probabilities. Weigh it with the policy's.",
             partial(_swept, kl=_weighed_by_the_reference),
+        ),
+        Mutant(
+            "entropy",
+            "your KL is the mean of log policy alone. Subtract the log-probabilities of the reference.",
+            partial(_swept, kl=lambda policy, ref: torch.special.xlogy(policy.exp(), policy.exp()).sum(-1)),
         ),
         Mutant(
             "no-reference",
@@ -211,6 +221,11 @@ _FRONTIER = Answers(
             _without_log_z,
         ),
         Mutant(
+            "pairs",
+            "you return one pair for each beta. Asked for are two tensors: all KLs, then all rewards.",
+            lambda *arguments: list(zip(*_swept(*arguments), strict=True)),
+        ),
+        Mutant(
             "swapped",
             "you return (reward, KL). Asked is (KL, reward): first the axis, then the height.",
             partial(_swept, swap=True),
@@ -252,6 +267,12 @@ _FRONTIER = Answers(
             "overflow",
             "you compute exp(r / beta), which is infinite as soon as r / beta is above 709. Stay in logs: log_softmax.",
             partial(_swept, optimum=_with_exp),
+        ),
+        Mutant(
+            "overflow-hidden",
+            "exp(r / beta) is inf as soon as r / beta is above 709, and inf / inf is nan. Stay with logarithms: "
+            "log_softmax(-1).",
+            partial(_swept, optimum=_with_exp, kl=_kl_where_given),
         ),
         Mutant(
             "zero-times-infinity",
@@ -589,7 +610,7 @@ def _check_budget(budget):
 
 def _bisected(
     ref_logprobs, rewards, budget, *, kl=_kl, over=torch.mean, steps=200, low=1e-7, high=1e7, scaled=True, upward=True,
-    greedy=_greedy, check=True, ends=True,
+    greedy=_greedy, check=True, ends=True, returned=_optimum,
 ):  # fmt: skip
     """The solution's road, with a switch for each mistake."""
     if check:
@@ -604,7 +625,7 @@ def _bisected(
         middle = math.sqrt(low * high)
         too_far = bool(over(kl(_optimum(ref_logprobs, rewards, middle), ref_logprobs)) > budget)
         low, high = (middle, high) if too_far == upward else (low, middle)
-    return _optimum(ref_logprobs, rewards, high)
+    return returned(ref_logprobs, rewards, high)
 
 
 def _in_inverse_betas(ref_logprobs, rewards, budget):
@@ -693,11 +714,6 @@ def _also_what_is_never_said(ref_logprobs, rewards):
 def _not_normalised(ref_logprobs, rewards):
     possible = rewards.masked_fill(ref_logprobs == NEVER, NEVER)
     return ref_logprobs.masked_fill(possible < possible.max(-1, keepdim=True).values, NEVER)
-
-
-def _kl_where_given(policy, ref):
-    p = policy.exp()
-    return torch.where(p > 0, p * (policy - ref), 0.0).sum(-1)
 
 
 def _refuses(ref_logprobs, rewards, budget):
@@ -809,6 +825,11 @@ _PROJECT_TO_KL = Answers(
             "probabilities",
             "you return probabilities. Asked for are log-probabilities.",
             lambda ref, r, budget: _bisected(ref, r, budget).exp(),
+        ),
+        Mutant(
+            "without-z",
+            "you return ref + r / beta, whose probabilities do not add up to 1. Subtract log Z: log_softmax(-1).",
+            partial(_bisected, returned=lambda ref, r, beta: ref + r / beta),
         ),
         Mutant(
             "any-budget",

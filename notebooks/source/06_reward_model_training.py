@@ -725,7 +725,8 @@ else:
 # - It will be trained through: where all is a number, the check also compares the gradient by hidden states and
 #   weight.
 #
-# By hand first: hidden states (1, 0), (2, 1), (9, 9), weight (1, 1/2), and the mask is true, true, false.
+# By hand first: one row of hidden states (1, 0), (2, 1), (9, 9), the weight (1, 1/2), and the mask true, true, false.
+# Which score?
 
 
 # %% answer-6-2
@@ -770,7 +771,7 @@ else:
 # - A gap has no sign: a bin that claims too much and one that claims too little do not cancel.
 # - A claim on the edge of two bins belongs to the upper one; a claim of exactly 1 to the last. Empty bins do not
 #   count. There is at least one claim.
-# - Claims outside of [0, 1] are scores that somebody forgot to turn into probabilities: raise `ValueError`.
+# - Claims below 0 or above 1 are scores that somebody forgot to turn into probabilities: raise `ValueError`.
 #
 # By hand first: the claims are .92, .92, .62 and .62, and of these the first, third and fourth came true. What is
 # the mean claim, what share came true, and what is the error?

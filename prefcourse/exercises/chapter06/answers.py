@@ -192,6 +192,45 @@ _BRADLEY_TERRY_LOSS = Answers(
             "you average the differences first. Every pair has its own loss; the mean comes last.",
             lambda chosen, rejected: -F.logsigmoid((chosen - rejected).mean()),
         ),
+        Mutant(
+            "log-of-the-mean",
+            "you average the probabilities and take one logarithm. Every label has its own: the mean comes last.",
+            lambda chosen, rejected: -torch.sigmoid(chosen - rejected).mean().log(),
+        ),
+        Mutant(
+            "no-sigmoid",
+            "you return minus the mean difference. It has no end: a pair that is right by far would pull as hard as a "
+            "wrong one. The loss is -log sigmoid(difference).",
+            _per_pair(lambda m: -m),
+        ),
+        Mutant(
+            "halved",
+            "you divide by the number of responses. The mean is one over pairs.",
+            lambda chosen, rejected: _loss(chosen, rejected) / 2,
+        ),
+        Mutant(
+            "scores-as-probabilities",
+            "you take a sigmoid of each score before you subtract. Subtract the scores as they are; the sigmoid is of "
+            "their difference.",
+            lambda chosen, rejected: _loss(torch.sigmoid(chosen), torch.sigmoid(rejected)),
+        ),
+        Mutant(
+            "difference-of-logarithms",
+            "you subtract two log-sigmoids. There is one probability per pair: the sigmoid of the difference.",
+            lambda chosen, rejected: -(F.logsigmoid(chosen) - F.logsigmoid(rejected)).mean(),
+        ),
+        Mutant(
+            "probability-clamped",
+            "you clamp the probability before the logarithm. That hides the infinity, and the worst pairs get no "
+            "gradient: use F.logsigmoid.",
+            _per_pair(lambda m: -torch.log(torch.sigmoid(m).clamp(min=1e-12))),
+        ),
+        Mutant(
+            "cross-entropy-of-a-sigmoid",
+            "you give a sigmoid to F.binary_cross_entropy, which cuts its logarithm off at -100. Give the difference "
+            "itself to F.binary_cross_entropy_with_logits, or to F.logsigmoid.",
+            _per_pair(lambda m: F.binary_cross_entropy(torch.sigmoid(m), torch.ones_like(m), reduction="none")),
+        ),
     ),
     alternatives=(
         losses.bradley_terry_loss,
@@ -244,6 +283,15 @@ def _last(mask):
 def _read(hidden, weight, mask, *, place=_last, empty=math.nan):
     scores = hidden[torch.arange(len(hidden)), place(mask)] @ weight
     return scores.masked_fill(~mask.any(1), empty)
+
+
+def _count(mask):
+    return mask.sum(1).clamp(max=mask.shape[1] - 1)
+
+
+def _one_empty_row_spoils_all(hidden, weight, mask):
+    scores = hidden[torch.arange(len(hidden)), _last(mask)] @ weight
+    return scores if mask.any(1).all() else scores * math.nan
 
 
 def _last_column(mask):
@@ -394,6 +442,33 @@ _LAST_TOKEN_SCORE = Answers(
             lambda hidden, weight, mask: hidden[torch.arange(len(hidden)), _last(mask)] @ weight,
         ),
         Mutant(
+            "empty-is-left-out",
+            "you leave out rows without tokens, and the others move up. One number per row: nan where there is none.",
+            lambda hidden, weight, mask: _read(hidden, weight, mask)[mask.any(1)],
+        ),
+        Mutant(
+            "empty-spoils-all",
+            "a row without tokens makes all scores nan. Only its own: masked_fill, or where, with mask.any(1).",
+            _one_empty_row_spoils_all,
+        ),
+        Mutant(
+            "count",
+            "you take the column whose number is the count of tokens. Columns are counted from 0: that one stands "
+            "behind the last.",
+            partial(_read, place=_count),
+        ),
+        Mutant(
+            "count-and-beyond",
+            "you take mask.sum(1) for the column. That is one too far, as columns count from 0, and a row without "
+            "padding has no such column.",
+            partial(_read, place=lambda mask: mask.sum(1)),
+        ),
+        Mutant(
+            "probability",
+            "you put the score through a sigmoid. A score is any number; only differences become probabilities.",
+            lambda hidden, weight, mask: torch.sigmoid(_read(hidden, weight, mask)),
+        ),
+        Mutant(
             "detached",
             "the scores are right, but no gradient reaches hidden states and weight. Leave out .detach(), .item() and "
             "torch.no_grad(): a reward model is trained through this line.",
@@ -469,6 +544,44 @@ def _one_is_dropped(confidence, correct, *, bins=10):
         return _weighted([part for part in parts if part[0] < 1], count, bins)
 
     return _bin_by_bin(confidence, correct, bins, numbers=lambda c, n: (c * n).long(), over=without_the_end)
+
+
+def _between(low, high):
+    """Bins that divide what lies between `low` and `high` of the claims."""
+
+    def numbers(confidence, bins):
+        start, end = low(confidence), high(confidence)
+        return ((confidence - start) / (end - start + 1e-12) * bins).floor().long().clamp(0, bins - 1)
+
+    return numbers
+
+
+def _nearest_bin(confidence, bins):
+    return (confidence * bins).long().clamp(0, bins - 1)
+
+
+def _tested(wrong):
+    """ValueError only for some of what is outside of [0, 1]."""
+
+    def error(confidence, correct, *, bins=10):
+        if bool(wrong(confidence).any()):
+            raise ValueError("not a probability")
+        return _bin_by_bin(confidence, correct, bins, tests=False, numbers=_nearest_bin)
+
+    return error
+
+
+def _ties(change):
+    return lambda confidence, correct, *, bins=10: _bin_by_bin(confidence, change(correct), bins)
+
+
+def _without_ties(confidence, correct, *, bins=10):
+    kept = correct != 0.5
+    return _bin_by_bin(confidence[kept], correct[kept], bins)
+
+
+def _empty_bins_are_nan(parts, count, bins):
+    return _weighted(parts, count, bins) if len(parts) == bins else math.nan
 
 
 def _checked(confidence):
@@ -605,7 +718,52 @@ _EXPECTED_CALIBRATION_ERROR = Answers(
         Mutant(
             "scores-accepted",
             "you accept what is no probability. Raise ValueError for a claim outside of [0, 1].",
-            _by(tests=False, numbers=lambda c, bins: (c * bins).long().clamp(0, bins - 1)),
+            _tested(lambda claims: claims.isnan()),
+        ),
+        Mutant(
+            "only-above-1-tested",
+            "you raise ValueError above 1 alone. A claim below 0 is no probability either.",
+            _tested(lambda claims: claims > 1),
+        ),
+        Mutant(
+            "only-below-0-tested",
+            "you raise ValueError below 0 alone. A claim above 1 is no probability either.",
+            _tested(lambda claims: claims < 0),
+        ),
+        Mutant(
+            "root-of-squares",
+            "you take the root of the mean square of the gaps. Take the mean of their absolute values.",
+            _by(over=lambda parts, count, bins: (sum(n * (c - t) ** 2 for c, t, n in parts) / count) ** 0.5),
+        ),
+        Mutant(
+            "empty-bins-are-nan",
+            "a bin without claims makes your sum nan: the mean of nothing. Leave empty bins out.",
+            _by(over=_empty_bins_are_nan),
+        ),
+        Mutant(
+            "upper-half",
+            "your bins divide what lies between 1/2 and 1. They divide all of [0, 1].",
+            _by(numbers=_between(lambda c: 0.5, lambda c: 1.0)),
+        ),
+        Mutant(
+            "from-least-to-most",
+            "your bins reach from the smallest claim to the largest. They divide [0, 1], wherever the claims lie.",
+            _by(numbers=_between(torch.min, torch.max)),
+        ),
+        Mutant(
+            "tie-is-right",
+            "you count a tie as right. It came true by half: average what is in `correct` as it is.",
+            _ties(lambda correct: (correct > 0).double()),
+        ),
+        Mutant(
+            "tie-is-wrong",
+            "you count a tie as wrong. It came true by half: average what is in `correct` as it is.",
+            _ties(lambda correct: (correct == 1).double()),
+        ),
+        Mutant(
+            "ties-left-out",
+            "you leave ties out. They are claims like the others, and came true by half.",
+            _without_ties,
         ),
     ),
     alternatives=(evaluate.expected_calibration_error, _bin_by_bin, _with_numpy, _with_edges),

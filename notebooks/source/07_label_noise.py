@@ -322,7 +322,7 @@ claims(
 # %% [markdown] noise-after
 # **Takeaway: no loss gave back what the flips took; what the losses choose is how far to go.** In its paper's
 # experiments rDPO is more robust than DPO. Here it is a little ahead at 20 %, and behind at 40 %. Look at both panels:
-# rDPO does what it promises, it stretches the slope, and it went far, at 40 % to more than two nats. But slope is not
+# rDPO does what it promises, it stretches the slope, and goes far, at 40 % to more than two nats. But slope is not
 # what 870 labels lack. They lack *knowledge*, and a loss has none to give.
 #
 # The right panel also corrects the theory. Infinitely many flipped labels would have shortened DPO's way. With few,

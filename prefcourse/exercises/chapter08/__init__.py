@@ -271,7 +271,7 @@ PROJECT_TO_KL = Exercise(
             fixed([[math.log(0.5)] * 2, [math.log(0.5)] * 2], [[0.1, 0.0], [4.0, 0.0]], budget=0.2),
             BISECTED,
         ),
-        Case("scale-large", "rewards of any scale: the same policy", _budget(2, 3, 0.5, scale=5000.0), BISECTED),
+        Case("scale-large", "rewards of any scale: the same policy", _budget(2, 3, 0.05, scale=5000.0), BISECTED),
         Case("scale-small", "rewards of any scale: the same policy", _budget(2, 3, 0.5, scale=0.1), BISECTED),
         Case("zero", "budget 0: the reference", _budget(2, 4, 0.0), BISECTED),
         Case("too-much", TOO_MUCH, fixed(THIRDS, [[0.0, 1.0, -1.0]], budget=3.0), BISECTED),

@@ -767,6 +767,12 @@ _PROJECT_TO_KL = Answers(
             partial(_bisected, low=0.01, high=100.0, scaled=False),
         ),
         Mutant(
+            "chapters-bracket",
+            "you look for beta between 0.001 and 1000, as the chapter does. Here rewards may be "
+            "in the thousands: scale the bracket with them.",
+            partial(_bisected, low=1e-3, high=1e3, scaled=False),
+        ),
+        Mutant(
             "bits",
             "you measure KL in bits. The budget is in nats: natural logarithms.",
             partial(_bisected, kl=lambda policy, ref: _kl(policy, ref) / math.log(2)),

@@ -431,8 +431,8 @@ claims(
 
 # %% [markdown] noise-after
 # **Takeaway: noise is paid in scale (and in pairs), not in the ranking.** With people at temperature 2 the model
-# is right on fewer labels, and knows as much about gold as before. It is then *better than its teachers*. Whoever
-# judges it by held-out labels alone sees the noise of the labels, not the model.
+# is right on fewer labels, and knows nearly as much about gold as before. It is then *better than its teachers*.
+# Whoever judges it by held-out labels alone sees the noise of the labels, not the model.
 #
 # Two honest remarks. The slopes do not fall eightfold as the noise grows eightfold: the coin-tosser and the lapses are
 # there at every temperature, and no slope describes a coin. And the reward model's slope lies below that of the
@@ -733,8 +733,7 @@ else:
 def last_token_score(
     hidden: Float[Tensor, "B T D"], weight: Float[Tensor, " D"], attention_mask: Bool[Tensor, "B T"]
 ) -> Float[Tensor, " B"]:
-    """What does the head say at the last real token of each row? nan for a row without
-    tokens."""
+    """What does the head say at the last real token of each row? nan for a row without tokens."""
     columns = torch.arange(attention_mask.shape[1])
     last = (columns * attention_mask).argmax(dim=1)  # (B,)
     scores = hidden[torch.arange(len(last)), last] @ weight  # (B, D) @ (D,) -> (B,)

@@ -138,6 +138,15 @@ def test_whom_the_crowds_are_made_of():
     assert all(p.length > 1 for p in lovers[:3]) and not any(p.length for p in lovers[3:])
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_em_gives_spammers_away_and_follows_lovers_of_length(seed):
+    """What the text says beside the widget: five votes on each pair."""
+    names = only("setup", "em", "play")
+    spammed, loved = (names["run"](seed, 5, *made).right for made in (("spammers", 16), ("lovers of length", 12)))
+    assert spammed["EM"] > spammed["majority"] + 0.05
+    assert loved["EM"] < loved["majority"] - 0.02 and loved["majority"] < 0.87
+
+
 # --- the widget ---------------------------------------------------------------------------------------------
 
 

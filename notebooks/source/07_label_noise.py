@@ -584,10 +584,12 @@ who_is_right(run, start={"votes": 5, "others": "spammers", "how_many": 8}, **cho
 # ## In five lines
 #
 # 1. Flips flatten a difference $d$, by $1-2\varepsilon$ near 0 and by more beyond; careless people by $k$. The order
-#    stays, the policy stays on the frontier, and more labels mend what chance did.
+#    stays, the policy stays on the frontier or next to it, and more labels mend
+#    what chance did.
 # 2. A shared taste adds to the target. The policy leaves the frontier, and more labels make it surer.
 # 3. rDPO's mean over flips is the clean loss; cDPO's is not, it flips once more. rDPO pays with variance, and has no
-#    bottom. On a few hundred labels it went further than DPO and had no more gold to show for it.
+#    bottom. On a few hundred labels it went further than DPO, and had
+#    hardly more gold to show for it, or less.
 # 4. Dawid and Skene find who is right from votes alone, up to a mirror, as long as errors are made one by one.
 # 5. From people who disagree, Bradley-Terry learns Borda's order: it depends on what was shown, ignores strength, and
 #    balanced disagreement looks like noise.

@@ -32,7 +32,7 @@ def who_is_right(run: Callable[..., Inquiry], *, start: dict, **controls: Sequen
         shares(right, here.right)
         return sentence(dict(zip(frames.controls, key, strict=True)), here)
 
-    return explore(run, draw, title="Who is right?", start=start, size=(8.6, 3.8), **controls)
+    return explore(run, draw, title="Votes, and whose", start=start, size=(8.6, 3.8), **controls)
 
 
 def accuracies(ax, true: dict[str, float], found: dict[str, float]):

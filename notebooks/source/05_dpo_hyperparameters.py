@@ -663,7 +663,8 @@ from prefcourse.evaluate import kl_estimate
 # %% [markdown] use-5-1-text
 # **Measure a run.** DPO trains TinyLM for four epochs, with a learning rate too large for so many, and after each epoch
 # your function measures how far it has come. **By how much do 32 answers and 512 answers differ in what they can
-# say?** (The first time, this cell also trains the reference, for half a minute.)
+# say?** (An error is an estimate, too: among 32 answers there may be none of the rare ones that lie far off. The first
+# time, this cell also trains the reference, for half a minute.)
 
 
 # %% distance

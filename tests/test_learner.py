@@ -136,7 +136,7 @@ def test_a_check_is_the_courses_own_even_if_edited_or_deleted(folder, capsys):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("9", "chapter 9 has no exercises; there are 2"),
+        ("24", "chapter 24 has no exercises; there are 1, 2"),
         ("2.99", "there is no exercise '2.99'; there are 2.1"),
         ("nothing.ipynb", "neither a chapter (2), nor an exercise (2.1), nor a notebook"),
         ("broken.ipynb", "broken.ipynb is not a notebook that can be read"),

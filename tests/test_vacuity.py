@@ -115,7 +115,7 @@ def others(number: float | str, relative: float, absolute: float) -> list[float 
     if isinstance(number, str):
         return [other for other in ("nan", "inf", "-inf", 0.0, 0.5, 1.0) if other != number]
     step = 1.01 * (absolute + max(relative, ROUNDING) * abs(number)) + 1e-12
-    return [number + step, number - step, -number - step, number + 1, "nan", "inf", float("nan")]
+    return [number + step, number - step, -number - step, number + max(1, step), "nan", "inf", float("nan")]
 
 
 @pytest.mark.parametrize("number", BUNDLES)
@@ -197,9 +197,15 @@ def with_change(path: Path, *, by: float) -> tuple[dict, int]:
 
 
 def _first_number(case: dict):
-    value = case.get("value", {})
-    where, key = (value, "number") if "number" in value else (value.get("array", [None]), 0)
-    return (where, key) if isinstance((where or {0: None})[key], int | float) else None
+    return next(_numbers(case.get("value", {})), None)
+
+
+def _numbers(value: dict) -> Iterator[tuple[dict | list, str | int]]:
+    """Where the numbers of a value stand, in all its parts."""
+    where = [(value, "number")] if "number" in value else [(value["array"], 0)] if value.get("array") else []
+    yield from ((place, key) for place, key in where if isinstance(place[key], int | float))
+    for part in (*value.get("items", ()), *value.get("entries", {}).values()):
+        yield from _numbers(part)
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
@@ -209,6 +215,7 @@ def test_run_by_nbval_with_our_plugin(tmp_path, path):
     assert nbval(tmp_path, OURS, inside).returncode == 0
     outside, count = with_change(path, by=1.1)
     run = nbval(tmp_path, OURS, outside)
+    assert count == len(checks(path))
     assert run.returncode == 1 and f"{count} failed" in run.stdout
 
 

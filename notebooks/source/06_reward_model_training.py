@@ -410,7 +410,7 @@ for ax, lines, ylabel in zip(axes, (shares, scale), ("share right", "logits per 
     ax.minorticks_off()
 alt = (
     "Against the annotators' temperature. Left: a reward model's accuracy about gold hardly moves up to temperature 2, "
-    "while its accuracy on labels, and that of single labels about gold, fall. Right: both slopes fall by more than half."
+    "while its accuracy on labels, and that of single labels about gold, fall. Right: both slopes more than halve."
 )
 plots.show(figure, alt=alt)
 
@@ -467,7 +467,7 @@ for ax, (name, m) in zip(axes, judged.items(), strict=True):
 for ax in axes[1:]:
     ax.get_legend().remove()
 alt = (
-    "Three reliability diagrams. The usual model lies near the diagonal. The one trained for 16 epochs on 500 pairs lies "
+    "Three reliability diagrams. The usual model lies near the diagonal. The one of 16 epochs on 500 pairs lies "
     "well below it, where it claims most. Its margins times one factor, it lies near the diagonal again."
 )
 plots.show(figure, alt=alt)

@@ -27,9 +27,9 @@ def command(*words: object) -> int:
 def votes(*labels_of_items: str) -> VoteSet:
     """One word per item, one letter per annotator: "fst" is first, second, tie of annotators 0, 1, 2."""
     names = {"f": "first", "s": "second", "t": "tie"}
-    return VoteSet(
-        [Vote(item, who, names[x]) for item, word in enumerate(labels_of_items) for who, x in enumerate(word)]
-    )
+    return VoteSet([
+        Vote(item, who, names[x]) for item, word in enumerate(labels_of_items) for who, x in enumerate(word)
+    ])
 
 
 def test_a_report_by_hand():

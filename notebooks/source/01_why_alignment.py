@@ -212,12 +212,10 @@ every_word = forum.attention_mask.clone()
 every_word[:, 0] = False
 base = models.trainable_copy(untrained)
 losses = train_on(base, replace(forum, response_mask=every_word), steps=400, learning_rate=1e-2)
-claims(
-    {
-        "the loss begins near log 137 = 4.92": abs(losses[0] - np.log(137)) < 0.3,
-        "it ends between 0.5 and 0.8": 0.5 < np.mean(losses[-20:]) < 0.8,
-    }
-)
+claims({
+    "the loss begins near log 137 = 4.92": abs(losses[0] - np.log(137)) < 0.3,
+    "it ends between 0.5 and 0.8": 0.5 < np.mean(losses[-20:]) < 0.8,
+})
 
 # %% [markdown] base-text
 # Not to 0, however long one trains: nobody can know what the next person will ask or how polite they will be. What
@@ -282,16 +280,14 @@ print(*drawn["SFT"].texts[:8], sep="\n")
 
 # %% sft-claims
 gold = {name: measure(answers).mean for name, answers in drawn.items()}
-claims(
-    {
-        "base: more than a tenth of its answers are questions": asks["base"] > 0.1,
-        "SFT: fewer than one in fifty": asks["SFT"] < 0.02,
-        "SFT is at least half a point of gold above the base model": gold["SFT"] > gold["base"] + 0.5,
-        "about a quarter of its answers are curt, as of its authors'": 0.17 < curt["SFT"] < 0.33,
-        "it is below the mean of its demonstrations": gold["SFT"] < gold_of(demonstrations),
-        "and more than 1.5 points below the best answers": gold["SFT"] < best - 1.5,
-    }
-)
+claims({
+    "base: more than a tenth of its answers are questions": asks["base"] > 0.1,
+    "SFT: fewer than one in fifty": asks["SFT"] < 0.02,
+    "SFT is at least half a point of gold above the base model": gold["SFT"] > gold["base"] + 0.5,
+    "about a quarter of its answers are curt, as of its authors'": 0.17 < curt["SFT"] < 0.33,
+    "it is below the mean of its demonstrations": gold["SFT"] < gold_of(demonstrations),
+    "and more than 1.5 points below the best answers": gold["SFT"] < best - 1.5,
+})
 
 # %% [markdown] sft-after
 # The questions are as good as gone: no demonstration shows one. The curt answers are not. A quarter of the
@@ -332,13 +328,11 @@ for name, p, learnt, points in zip(ANSWERS, authors, imitator, worth, strict=Tru
     print(f"{name:>10}: gold {points:+.1f}  authors {p:.2f}  policy {learnt:.2f}")
 entropy = -(authors * authors.log()).sum()
 loss = -(authors * imitator.log()).sum()
-claims(
-    {
-        "the policy is the authors' mix": torch.allclose(imitator, authors, atol=1e-4),
-        "its loss is their entropy": torch.isclose(loss, entropy, atol=1e-4),
-        "its gold is their mean gold": torch.isclose(imitator @ worth, authors @ worth, atol=1e-3),
-    }
-)
+claims({
+    "the policy is the authors' mix": torch.allclose(imitator, authors, atol=1e-4),
+    "its loss is their entropy": torch.isclose(loss, entropy, atol=1e-4),
+    "its gold is their mean gold": torch.isclose(imitator @ worth, authors @ worth, atol=1e-3),
+})
 
 # %% [markdown] sweep-text
 # "half wrong", since the authors do.
@@ -359,10 +353,12 @@ sft_gold = [measure(answers_of(model)) for _, model in runs.values()]
 # %% sweep-figure
 figure, ax = plt.subplots()
 ax.set_title("SFT against those whom it imitates (bars: 95 % intervals)")
-plots.against_diagonal(
-    ax, shown_gold, sft_gold, labels=[f"{share:.0%}" for share in SHARES], level=best, level_name="best answers",
-    xlabel="mean gold of the demonstrations", ylabel="mean gold of the SFT model",
-)  # fmt: skip
+names = {
+    "xlabel": "mean gold of the demonstrations",
+    "ylabel": "mean gold of the SFT model",
+    "level_name": "best answers",
+}
+plots.against_diagonal(ax, shown_gold, sft_gold, labels=[f"{share:.0%}" for share in SHARES], level=best, **names)
 plots.show(
     figure,
     alt="Five points, from a crowd without helpful authors to one with only such. The SFT model's gold rises "
@@ -371,14 +367,12 @@ plots.show(
 
 # %% sweep-claims
 distance = np.array(shown_gold) - [e.mean for e in sft_gold]
-claims(
-    {
-        "each better crowd makes a better model": (np.diff([e.mean for e in sft_gold]) > 0).all(),
-        "no model is better than its crowd (by more than 0.1)": (distance > -0.1).all(),
-        "none is more than 0.8 below it": (distance < 0.8).all(),
-        "even the best one is a whole point below the best answers": sft_gold[-1].mean < best - 1,
-    }
-)
+claims({
+    "each better crowd makes a better model": (np.diff([e.mean for e in sft_gold]) > 0).all(),
+    "no model is better than its crowd (by more than 0.1)": (distance > -0.1).all(),
+    "none is more than 0.8 below it": (distance < 0.8).all(),
+    "even the best one is a whole point below the best answers": sft_gold[-1].mean < best - 1,
+})
 
 # %% [markdown] sweep-after
 # **Takeaway: SFT's gold tracks the gold of whoever is imitated, and does not exceed it.** Curt answers are easily
@@ -404,13 +398,11 @@ print("helpful authors   loss on held-out answers   gold")
 for share, nll, measured in zip(SHARES, held_out_loss, sft_gold, strict=True):
     print(f"{share:15.0%} {nll:26.2f} {measured.mean:+6.2f}")
 half_loss, helpful_loss = held_out_loss[2], held_out_loss[4]
-claims(
-    {
-        "the crowd's own imitator has the lowest loss, or one within 0.02 of it": half_loss < min(held_out_loss) + 0.02,
-        "that of the helpful crowd has a loss higher by 0.15 or more": helpful_loss > half_loss + 0.15,
-        "and answers worth more by 0.8 or more": sft_gold[4].mean > sft_gold[2].mean + 0.8,
-    }
-)
+claims({
+    "the crowd's own imitator has the lowest loss, or one within 0.02 of it": half_loss < min(held_out_loss) + 0.02,
+    "that of the helpful crowd has a loss higher by 0.15 or more": helpful_loss > half_loss + 0.15,
+    "and answers worth more by 0.8 or more": sft_gold[4].mean > sft_gold[2].mean + 0.8,
+})
 
 # %% [markdown] deploy-after
 # By the log you would deploy the crowd's own imitator, or one of its neighbours, although another model's answers
@@ -453,18 +445,16 @@ plots.show(
 
 # %% two-ways-claims
 (tilted_loss, tilted_gold), (colder_loss, colder_gold) = paths.values()
-claims(
-    {
-        "no policy on either path has a lower loss than the imitator": min(tilted_loss.min(), colder_loss.min())
-        > entropy - 1e-6,
-        "the tilt ends near the best answer's gold, 2": tilted_gold[-1] > 1.8,
-        "colder samples lose gold at first": colder_gold.min() < authors @ worth - 0.1,
-        "and never get beyond that of 'half wrong', 0.5": colder_gold.max() < 0.5,
-        "for the same loss the tilt has more gold, all along": np.all(
-            np.interp(colder_loss[1:], tilted_loss, tilted_gold) > colder_gold[1:].numpy()
-        ),
-    }
-)
+claims({
+    "no policy on either path has a lower loss than the imitator": min(tilted_loss.min(), colder_loss.min())
+    > entropy - 1e-6,
+    "the tilt ends near the best answer's gold, 2": tilted_gold[-1] > 1.8,
+    "colder samples lose gold at first": colder_gold.min() < authors @ worth - 0.1,
+    "and never get beyond that of 'half wrong', 0.5": colder_gold.max() < 0.5,
+    "for the same loss the tilt has more gold, all along": np.all(
+        np.interp(colder_loss[1:], tilted_loss, tilted_gold) > colder_gold[1:].numpy()
+    ),
+})
 
 # %% [markdown] colder-text
 # **Takeaway: colder samples move to the most common answer, the tilt moves to the best one.** Here the best answer is
@@ -483,15 +473,13 @@ cold_gold = [measure(answers).mean for answers in coldest.values()]
 print("helpful authors   crowd   SFT, T = 1   SFT, T = 0")
 for row in zip(SHARES, shown_gold, [e.mean for e in sft_gold], cold_gold, strict=True):
     print("{:15.0%} {:+7.2f} {:+12.2f} {:+12.2f}".format(*row))
-claims(
-    {
-        "a quarter helpful: at T = 0 more than two thirds are curt": share_of_curt(coldest[0.25]) > 2 / 3,
-        "half and half: at T = 0 fewer than one in three": share_of_curt(coldest[0.5]) < 1 / 3,
-        "three quarters helpful: at T = 0 fewer than one in ten": share_of_curt(coldest[0.75]) < 0.1,
-        "and they have more gold than those at T = 1, by 0.2 or more": cold_gold[3] > sft_gold[3].mean + 0.2,
-        "everybody helpful: still 0.9 or more below the best answers": cold_gold[4] < best - 0.9,
-    }
-)
+claims({
+    "a quarter helpful: at T = 0 more than two thirds are curt": share_of_curt(coldest[0.25]) > 2 / 3,
+    "half and half: at T = 0 fewer than one in three": share_of_curt(coldest[0.5]) < 1 / 3,
+    "three quarters helpful: at T = 0 fewer than one in ten": share_of_curt(coldest[0.75]) < 0.1,
+    "and they have more gold than those at T = 1, by 0.2 or more": cold_gold[3] > sft_gold[3].mean + 0.2,
+    "everybody helpful: still 0.9 or more below the best answers": cold_gold[4] < best - 0.9,
+})
 
 # %% [markdown] tilt-text
 # It is a vote, held at every word. Where the curt are in the majority, the coldest model says what they say; where the
@@ -516,13 +504,11 @@ for beta in (np.inf, 2.0, 1.0, 0.5, 0.25):
     weights = (many / beta).softmax(-1)  # each question's weights add up to 1
     tilted[beta] = (weights * many).sum(-1).mean().item()
     print(f"beta {beta:4}: gold {tilted[beta]:+.2f}")
-claims(
-    {
-        "beta = inf is the imitator itself": abs(tilted[np.inf] - sft_gold[2].mean) < 0.25,
-        "at beta 0.5 it is more than a point better": tilted[0.5] > tilted[np.inf] + 1,
-        "and better than the model of the helpful crowd": tilted[0.5] > sft_gold[4].mean,
-    }
-)
+claims({
+    "beta = inf is the imitator itself": abs(tilted[np.inf] - sft_gold[2].mean) < 0.25,
+    "at beta 0.5 it is more than a point better": tilted[0.5] > tilted[np.inf] + 1,
+    "and better than the model of the helpful crowd": tilted[0.5] > sft_gold[4].mean,
+})
 
 # %% [markdown] tilt-after
 # A model that copied a crowd of which half is curt can answer better than the imitator of the helpful. It knows how; it

@@ -212,12 +212,10 @@ stages = {"SFT": sft, "PPO": ppo, "DPO": dpo}
 print("      gold    KL  length  flattery  an answer")
 for name, e in stages.items():
     print(f"{name}{e.gold.mean:7.2f}{e.kl.mean:z6.1f}{e.length:8.1f}{e.flattery:10.2f}  {e.texts[0][0]}")
-claims(
-    {
-        "each is at least half a point of gold above SFT": min(ppo.gold, dpo.gold).mean > sft.gold.mean + 0.5,
-        "both flatter less than SFT": max(ppo.flattery, dpo.flattery) < sft.flattery,
-    }
-)
+claims({
+    "each is at least half a point of gold above SFT": min(ppo.gold, dpo.gold).mean > sft.gold.mean + 0.5,
+    "both flatter less than SFT": max(ppo.flattery, dpo.flattery) < sft.flattery,
+})
 
 # %% [markdown] stage-after
 # Labels from people who agree only about three times in four moved the model up by nearly a point of gold, about
@@ -282,13 +280,11 @@ axes[0].set_title("Flattering sentences per answer")
 plots.stage_gold(axes[1], {name: e.gold for name, e in by.items()})
 axes[1].set_title("Gold")
 plots.show(figure, alt="PPO on biased labels flatters in most answers and has less gold; DPO changes little.")
-claims(
-    {
-        "the biased policy flatters at least three times as often as SFT": biased.flattery > 3 * sft.flattery,
-        "and has at least 0.1 less gold than PPO for the course's people": biased.gold.mean < ppo.gold.mean - 0.1,
-        "biased labels make DPO flatter, too, but less": dpo.flattery < biased_dpo.flattery < biased.flattery / 2,
-    }
-)
+claims({
+    "the biased policy flatters at least three times as often as SFT": biased.flattery > 3 * sft.flattery,
+    "and has at least 0.1 less gold than PPO for the course's people": biased.gold.mean < ppo.gold.mean - 0.1,
+    "biased labels make DPO flatter, too, but less": dpo.flattery < biased_dpo.flattery < biased.flattery / 2,
+})
 
 # %% [markdown] fault-after
 # **Takeaway: nothing that training can see looks worse than before; only PPO's answers are worse.** The reward

@@ -271,14 +271,12 @@ sft, trained = here.evaluate(reference), here.evaluate(policy)
 chosen, rejected, right = last
 print(f"chosen {chosen:+.1f}, rejected {rejected:+.1f} nats; {right:.0%} of the held-out pairs in the right order")
 print(f"gold {sft.gold.mean:.2f} -> {trained.gold.mean:.2f}", *(texts[0] for texts in trained.texts[:3]), sep="\n")
-claims(
-    {
-        "the log begins with log 2": abs(log[0]["loss"] - 0.6931) < 1e-4,
-        "chosen responses became at least e times rarer, rejected ones e^3 times": chosen < -1 and rejected < -3,
-        "60 to 85 % of the held-out pairs are in the right order": 0.6 < right < 0.85,
-        "gold rose by at least 0.6": trained.gold.mean > sft.gold.mean + 0.6,
-    }
-)
+claims({
+    "the log begins with log 2": abs(log[0]["loss"] - 0.6931) < 1e-4,
+    "chosen responses became at least e times rarer, rejected ones e^3 times": chosen < -1 and rejected < -3,
+    "60 to 85 % of the held-out pairs are in the right order": 0.6 < right < 0.85,
+    "gold rose by at least 0.6": trained.gold.mean > sft.gold.mean + 0.6,
+})
 
 # %% [markdown] displacement
 # Better, by about one point: the worth of one right definition. So where did the probability of both answers

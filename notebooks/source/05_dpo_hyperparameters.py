@@ -83,17 +83,13 @@ best, last = max(run, key=lambda row: row["gold"]), run[-1]
 for row in (best, last):
     print(f"after {row['epochs']:g} epochs: gold {row['gold']:.2f}, KL {row['kl']:.1f} nats")
     print(*(f"   {here.prompts[n]} {text}" for n, text in zip(ASKED, row["texts"], strict=True)), sep="\n")
-claims(
-    {
-        "the held-out loss is lowest at the end": last["held_out_loss"] == min(row["held_out_loss"] for row in run),
-        "the held-out accuracy has not fallen since gold was highest (to 0.05: a hundred pairs)": last[
-            "rewards/accuracies"
-        ]
-        > best["rewards/accuracies"] - 0.05,
-        "gold is highest within the first three epochs": best["epochs"] <= 3,
-        "and at least 0.3 lower at the end": last["gold"] < best["gold"] - 0.3,
-    }
-)
+claims({
+    "the held-out loss is lowest at the end": last["held_out_loss"] == min(row["held_out_loss"] for row in run),
+    "the held-out accuracy has not fallen since gold was highest (to 0.05: a hundred pairs)": last["rewards/accuracies"]
+    > best["rewards/accuracies"] - 0.05,
+    "gold is highest within the first three epochs": best["epochs"] <= 3,
+    "and at least 0.3 lower at the end": last["gold"] < best["gold"] - 0.3,
+})
 
 # %% [markdown] run-after
 # **Takeaway: no curve of the log says "stop", while the answers have been getting worse since the second epoch.**
@@ -147,13 +143,11 @@ ax.set(xlabel="draw of 64 answers", ylabel="KL (nats)", title="Sixty of the inte
 plots.show(figure, alt="Sixty intervals around a horizontal line. Nearly all cross it; the few that miss are red.")
 print(f"{misses.sum()} of 200 intervals miss the exact KL of {exact:.2f}")
 print(f"the mean log-ratio of the reference's answers is {from_reference:.2f}")
-claims(
-    {
-        "the intervals hold the exact KL in 90 to 98 % of the draws": 0.02 <= misses.double().mean() <= 0.10,
-        "over all draws the estimate is right to within 3 %": (estimates.mean() / exact - 1).abs() < 0.03,
-        "from the reference's answers the mean log-ratio is below 0": from_reference < 0,
-    }
-)
+claims({
+    "the intervals hold the exact KL in 90 to 98 % of the draws": 0.02 <= misses.double().mean() <= 0.10,
+    "over all draws the estimate is right to within 3 %": (estimates.mean() / exact - 1).abs() < 0.03,
+    "from the reference's answers the mean log-ratio is below 0": from_reference < 0,
+})
 
 # %% [markdown] kl-after
 # About one in twenty misses, as promised. Do not expect too much of a single estimate: a KL is never negative, but
@@ -275,13 +269,11 @@ best_rate = [rates[np.unravel_index(mean_gold[:, :, look].argmax(), (5, 5))[1]] 
 peak = [mean_gold[:, :, look].max() for look in range(4)]
 print("best learning rate after", dict(zip(epochs, best_rate, strict=True)))
 print("gold with it:", [f"{x:.2f}" for x in peak])
-claims(
-    {
-        "the more epochs, the smaller the best learning rate": best_rate == sorted(best_rate, reverse=True)
-        and best_rate[0] > best_rate[-1],
-        "but the gold to be had differs by less than 0.15": max(peak) - min(peak) < 0.15,
-    }
-)
+claims({
+    "the more epochs, the smaller the best learning rate": best_rate == sorted(best_rate, reverse=True)
+    and best_rate[0] > best_rate[-1],
+    "but the gold to be had differs by less than 0.15": max(peak) - min(peak) < 0.15,
+})
 
 # %% [markdown] heat-after
 # **Takeaway: there is no best learning rate and no best number of epochs; what counts is, roughly, their product.**
@@ -299,10 +291,8 @@ points = [[FrontierPoint(**row) for row in p["frontier"]] for p in parts]
 frontier = [FrontierPoint(*np.mean(same_beta, axis=0)) for same_beta in zip(*points, strict=True)]
 keys = list(product(betas, rates, epochs))
 figure, ax = plt.subplots(figsize=(8.6, 4.6))
-plots.grid_in_plane(
-    ax, mean_kl.ravel(), mean_gold.ravel(), colour=("learning rate", [rate for _, rate, _ in keys]),
-    marker=("beta", [beta for beta, _, _ in keys]), frontier=frontier, reference=start,
-)  # fmt: skip
+handles_of = {"colour": ("learning rate", [key[1] for key in keys]), "marker": ("beta", [key[0] for key in keys])}
+plots.grid_in_plane(ax, mean_kl.ravel(), mean_gold.ravel(), **handles_of, frontier=frontier, reference=start)
 ax.set_title("A hundred settings, one line, and what falls below it")
 plots.show(
     figure,
@@ -335,20 +325,18 @@ for name, found_apart in apart.items():
 # %% one-line
 possible = np.interp(flat_kl, [p.kl for p in frontier], [p.reward for p in frontier])
 share = ((flat_gold - start) / (possible - start))[moderate & (flat_kl < 1)]
-claims(
-    {
-        "moderate settings with the same KL: the largest difference is below 0.25": apart["moderate"].max() < 0.25,
-        "and the median below 0.1": np.median(apart["moderate"]) < 0.1,
-        "among all settings: the largest above 0.5": apart["all"].max() > 0.5,
-        "gold is highest at a KL between 0.7 and 2 nats": 0.7 < flat_kl[flat_gold.argmax()] < 2,
-        "at one nat 1.5 is possible, and no setting reaches 1.3": flat_gold.max() < 1.3
-        and np.interp(1, [p.kl for p in frontier], [p.reward for p in frontier]) > 1.5,
-        "below 1 nat moderate settings have 60 to 95 % of the gain that is possible": 0.6 < share.min()
-        and share.max() < 0.95,
-        "beyond 12 nats gold is lower than before training": (flat_gold[flat_kl > 12] < start).all(),
-        "no setting lies above the optimum": (flat_gold < possible + 0.05).all(),
-    }
-)
+claims({
+    "moderate settings with the same KL: the largest difference is below 0.25": apart["moderate"].max() < 0.25,
+    "and the median below 0.1": np.median(apart["moderate"]) < 0.1,
+    "among all settings: the largest above 0.5": apart["all"].max() > 0.5,
+    "gold is highest at a KL between 0.7 and 2 nats": 0.7 < flat_kl[flat_gold.argmax()] < 2,
+    "at one nat 1.5 is possible, and no setting reaches 1.3": flat_gold.max() < 1.3
+    and np.interp(1, [p.kl for p in frontier], [p.reward for p in frontier]) > 1.5,
+    "below 1 nat moderate settings have 60 to 95 % of the gain that is possible": 0.6 < share.min()
+    and share.max() < 0.95,
+    "beyond 12 nats gold is lower than before training": (flat_gold[flat_kl > 12] < start).all(),
+    "no setting lies above the optimum": (flat_gold < possible + 0.05).all(),
+})
 
 # %% [markdown] plane-after
 # **Takeaway: with moderate settings, tell me the KL and I tell you the gold, to about 0.1.** "Moderate" is a $\beta$
@@ -376,15 +364,13 @@ def line_at(kl_there, which):
 rate, held_out_loss = handles[:, 1], cube("held_out_loss").mean(0)[:, 2]  # (beta, epochs), at 1e-3
 larger, small = moderate & (rate == 2e-3) & (flat_kl < 3), moderate & (rate <= 5e-4)
 lost = (line_at(flat_kl, small) - flat_gold)[larger].mean()
-claims(
-    {
-        "at 4e-3 every setting lies below the line": (flat_gold < line_at(flat_kl, moderate))[rate == 4e-3].all(),
-        "at 2e-3, on average, 0.03 to 0.15 below that of the smallest rates": 0.03 < lost < 0.15,
-        "at 4e-3 gold is lower after two epochs than after one": (mean_gold[:, 4, 1] < mean_gold[:, 4, 0]).all(),
-        "at beta 3 the held-out loss rises from the first epoch on": (np.diff(held_out_loss[4]) > 0).all(),
-        "at beta 0.03 it falls to the end": (np.diff(held_out_loss[0]) < 0).all(),
-    }
-)
+claims({
+    "at 4e-3 every setting lies below the line": (flat_gold < line_at(flat_kl, moderate))[rate == 4e-3].all(),
+    "at 2e-3, on average, 0.03 to 0.15 below that of the smallest rates": 0.03 < lost < 0.15,
+    "at 4e-3 gold is lower after two epochs than after one": (mean_gold[:, 4, 1] < mean_gold[:, 4, 0]).all(),
+    "at beta 3 the held-out loss rises from the first epoch on": (np.diff(held_out_loss[4]) > 0).all(),
+    "at beta 0.03 it falls to the end": (np.diff(held_out_loss[0]) < 0).all(),
+})
 
 # %% [markdown] handles-text
 # ## What each handle does
@@ -403,15 +389,13 @@ _, *exponents = np.linalg.lstsq(design, np.log(flat_kl), rcond=None)[0]
 for name, exponent in zip(("beta", "learning rate", "epochs"), exponents, strict=True):
     print(f"doubling the {name:<13} multiplies the KL by {2**exponent:.1f}")
 leash = mean_kl[0] / mean_kl[2]  # KL at beta 0.03 over KL at 0.3, (learning rate, epochs)
-claims(
-    {
-        "doubling the learning rate: about twice the KL (1.8 to 2.6 times)": 1.8 < 2 ** exponents[1] < 2.6,
-        "doubling the epochs: 1.5 to 2.1 times": 1.5 < 2 ** exponents[2] < 2.1,
-        "doubling beta: 0.7 to 0.9 times": 0.7 < 2 ** exponents[0] < 0.9,
-        "after one epoch beta 0.03 and beta 0.3 are equally far, to 25 %": (abs(leash[:, 0] - 1) < 0.25).all(),
-        "after eight, from a learning rate of 5e-4 on, they are not: more than twice": (leash[1:, 3] > 2).all(),
-    }
-)
+claims({
+    "doubling the learning rate: about twice the KL (1.8 to 2.6 times)": 1.8 < 2 ** exponents[1] < 2.6,
+    "doubling the epochs: 1.5 to 2.1 times": 1.5 < 2 ** exponents[2] < 2.1,
+    "doubling beta: 0.7 to 0.9 times": 0.7 < 2 ** exponents[0] < 0.9,
+    "after one epoch beta 0.03 and beta 0.3 are equally far, to 25 %": (abs(leash[:, 0] - 1) < 0.25).all(),
+    "after eight, from a learning rate of 5e-4 on, they are not: more than twice": (leash[1:, 3] > 2).all(),
+})
 
 # %% [markdown] handles-after
 # **Takeaway: learning rate times epochs is the road that the policy walks; $\beta$ is the leash, and on a short walk it
@@ -458,14 +442,12 @@ ranked = {
 for name, three in ranked.items():
     print(f"{name:>23}, three seeds:", *(f"{x:+.2f}" for x in three))
 accuracy_says, loss_says, chosen_says = map(np.array, ranked.values())
-claims(
-    {
-        "the smallest margin belongs to the largest KL": margin.argmin() == mean_kl[:, 2, 3].argmax(),
-        "and to chosen responses e^10 times rarer": nats["chosen"].mean(0)[margin.argmin(), 2, 3] < -10,
-        "accuracy and loss say little about gold (below 0.4)": abs(np.array([accuracy_says, loss_says])).max() < 0.4,
-        "chosen log-ratios fall in the KL's own order (beyond -0.9)": chosen_says.max() < -0.9,
-    }
-)
+claims({
+    "the smallest margin belongs to the largest KL": margin.argmin() == mean_kl[:, 2, 3].argmax(),
+    "and to chosen responses e^10 times rarer": nats["chosen"].mean(0)[margin.argmin(), 2, 3] < -10,
+    "accuracy and loss say little about gold (below 0.4)": abs(np.array([accuracy_says, loss_says])).max() < 0.4,
+    "chosen log-ratios fall in the KL's own order (beyond -0.9)": chosen_says.max() < -0.9,
+})
 
 # %% [markdown] log-after
 # **Takeaway: accuracy and loss say next to nothing about gold. How far the chosen responses have fallen says how far
@@ -488,17 +470,15 @@ for seed in range(3):
     best_key, far = keys[gold[seed].argmax()], kl[seed].ravel()[good[seed]]
     print("seed {}: best at beta {:g}, learning rate {:g}, {} epochs.".format(seed, *best_key), end=" ")
     print(f"{good[seed].sum()} are as good. Their KL: {far.min():.1f} to {far.max():.1f}")
-claims(
-    {
-        "ten or more settings are as good as the best, for each seed": min(map(sum, good)) >= 10,
-        "among them at least three values of beta, of the learning rate and of the epochs": all(
-            len(set(handles[good[seed], n])) >= 3 for seed in range(3) for n in range(3)
-        ),
-        "their KL is between 0.5 and 3 nats": all(
-            ((0.5 < kl[seed].ravel()) & (kl[seed].ravel() < 3))[good[seed]].all() for seed in range(3)
-        ),
-    }
-)
+claims({
+    "ten or more settings are as good as the best, for each seed": min(map(sum, good)) >= 10,
+    "among them at least three values of beta, of the learning rate and of the epochs": all(
+        len(set(handles[good[seed], n])) >= 3 for seed in range(3) for n in range(3)
+    ),
+    "their KL is between 0.5 and 3 nats": all(
+        ((0.5 < kl[seed].ravel()) & (kl[seed].ravel() < 3))[good[seed]].all() for seed in range(3)
+    ),
+})
 
 # %% [markdown] choose-after
 # **Takeaway: good settings have in common neither $\beta$ nor learning rate nor epochs, but their KL.** "We tuned the

@@ -133,17 +133,15 @@ fitted = {slope: fit(votes_of_people(slope), 0 * gold) for slope in (0.5, 1.0, 2
 for slope, scores in fitted.items():
     order = " > ".join(str(i + 1) for i in scores.argsort(descending=True).tolist())
     print(f"slope {slope}: order {order}, best minus worst {scores.max() - scores.min():.2f}")
-claims(
-    {
-        "from both starts: the differences of gold": all(
-            torch.allclose(scores - scores.mean(), gold - gold.mean(), atol=1e-3) for scores in fits.values()
-        ),
-        "the mean score stays where it began": torch.isclose(fits["random"].mean(), random_start.mean(), atol=1e-4),
-        "scores are slope times gold": all(
-            torch.allclose(s - s.mean(), k * (gold - gold.mean()), atol=1e-2) for k, s in fitted.items()
-        ),
-    }
-)
+claims({
+    "from both starts: the differences of gold": all(
+        torch.allclose(scores - scores.mean(), gold - gold.mean(), atol=1e-3) for scores in fits.values()
+    ),
+    "the mean score stays where it began": torch.isclose(fits["random"].mean(), random_start.mean(), atol=1e-4),
+    "scores are slope times gold": all(
+        torch.allclose(s - s.mean(), k * (gold - gold.mean()), atol=1e-2) for k, s in fitted.items()
+    ),
+})
 
 # %% [markdown] slopes-after
 # The order stays; the scale is the people's slope. A score has no unit of quality. It is measured in *logits of
@@ -231,13 +229,11 @@ right = evaluate.wilson((margins > 0).sum().item(), len(margins))
 print(f"labels: right on {right.rate:.1%} ({right.low:.1%} to {right.high:.1%}); ceiling {ceiling:.1%}")
 on_gold, label_on_gold = (right_about_gold(m, gold_gaps) for m in (margins, said))
 print(f"gold:   right on {on_gold:.1%}; a single label on {label_on_gold:.1%}")
-claims(
-    {
-        "the training begins with log 2": abs(losses[0] - math.log(2)) < 1e-4,
-        "on labels: between 4 and 14 points below the ceiling": 0.04 < ceiling - right.rate < 0.14,
-        "on gold: within 5 points of its teachers": abs(on_gold - label_on_gold) < 0.05,
-    }
-)
+claims({
+    "the training begins with log 2": abs(losses[0] - math.log(2)) < 1e-4,
+    "on labels: between 4 and 14 points below the ceiling": 0.04 < ceiling - right.rate < 0.14,
+    "on gold: within 5 points of its teachers": abs(on_gold - label_on_gold) < 0.05,
+})
 
 # %% [markdown] curve-text
 # About as often as one of its teachers. Remember this pair of numbers: on *labels* the model looks mediocre, for
@@ -262,13 +258,11 @@ plots.show(figure, alt=alt)
 few, many = usual[0], usual[-1]
 gain = {key: many[key] - few[key] for key in ("labels", "gold")}
 print(f"six doublings gain {100 * gain['labels']:.1f} points on labels, {100 * gain['gold']:.1f} on gold")
-claims(
-    {
-        "64 pairs are enough to be right on two labels in three": few["labels"] > 2 / 3,
-        "4,096 pairs are still 8 points below the ceiling": many["labels"] < many["ceiling"] - 0.08,
-        "about gold the gain is at least half as large again": gain["gold"] > 1.5 * gain["labels"] > 0.015,
-    }
-)
+claims({
+    "64 pairs are enough to be right on two labels in three": few["labels"] > 2 / 3,
+    "4,096 pairs are still 8 points below the ceiling": many["labels"] < many["ceiling"] - 0.08,
+    "about gold the gain is at least half as large again": gain["gold"] > 1.5 * gain["labels"] > 0.015,
+})
 
 # %% [markdown] curve-after
 # **Takeaway: sixty-four pairs bring nearly all of it, and four thousand end ten points below the ceiling.** The
@@ -294,12 +288,10 @@ for name, some in {"filler or kind differs": ~only_uses, "only uses differ": onl
     found[name] = model, person = [right_about_gold(m[some], gold_gaps[some]) for m in (margins, said)]
     print(f"{name:>22} ({some.double().mean():.0%} of pairs): model right on {model:.0%}, people on {person:.0%}")
 (form, people_on_form), (uses, people_on_uses) = found.values()
-claims(
-    {
-        "where filler or kind decides, the model is within 4 points of people": abs(form - people_on_form) < 0.04,
-        "where only the uses do, it is at least 8 points below them": uses < people_on_uses - 0.08,
-    }
-)
+claims({
+    "where filler or kind decides, the model is within 4 points of people": abs(form - people_on_form) < 0.04,
+    "where only the uses do, it is at least 8 points below them": uses < people_on_uses - 0.08,
+})
 
 # %% [markdown] variants-text
 # There it is. Where filler or kind decides, the model is as good as its teachers. Where it comes down to the uses,
@@ -319,14 +311,12 @@ for name, row in tried.items():
 as_usual, of_sum = tried["as usual"], tried["reads sum"]
 labels, uses = ([row[key] for row in tried.values()] for key in ("labels", "uses"))
 other_epochs = [tried[name]["labels"] for name in ("epochs 1", "epochs 16")]
-claims(
-    {
-        "no change gains two points on labels": max(labels) < as_usual["labels"] + 0.02,
-        "the sum gains one to three on gold": 0.01 < of_sum["gold"] - as_usual["gold"] < 0.03,
-        "one epoch and sixteen lose at least one on labels": max(other_epochs) < as_usual["labels"] - 0.01,
-        "where only uses differ, all stay 15 points below people": max(uses) < as_usual["people_on_uses"] - 0.15,
-    }
-)
+claims({
+    "no change gains two points on labels": max(labels) < as_usual["labels"] + 0.02,
+    "the sum gains one to three on gold": 0.01 < of_sum["gold"] - as_usual["gold"] < 0.03,
+    "one epoch and sixteen lose at least one on labels": max(other_epochs) < as_usual["labels"] - 0.01,
+    "where only uses differ, all stay 15 points below people": max(uses) < as_usual["people_on_uses"] - 0.15,
+})
 
 # %% [markdown] doubt-text
 # The sum, and only a little: a point on labels, two on gold, and nothing where the model was blind. One epoch is
@@ -351,13 +341,11 @@ label_right = [right_about_gold(torch.ones(len(g)), true_gaps[g]) for g in group
 print("mean margin ", *(f"{on_training[g].mean():+z5.1f}" for g in groups))
 print("label right ", *(f"{share:5.0%}" for share in label_right))
 contradicted = (on_training < 0).double().mean()
-claims(
-    {
-        "the model contradicts between 20 and 32 % of its training labels": 0.2 < contradicted < 0.32,
-        "where it contradicts most, the label is wrong more often than right": label_right[0] < 0.5,
-        "where it agrees most, at least 95 % of the labels are right": label_right[-1] > 0.95,
-    }
-)
+claims({
+    "the model contradicts between 20 and 32 % of its training labels": 0.2 < contradicted < 0.32,
+    "where it contradicts most, the label is wrong more often than right": label_right[0] < 0.5,
+    "where it agrees most, at least 95 % of the labels are right": label_right[-1] > 0.95,
+})
 
 # %% [markdown] noise-text
 # The model, mostly. A label was given by one person, perhaps in a hurry. The model has heard two thousand of
@@ -418,16 +406,14 @@ plots.show(figure, alt=alt)
 careful, _, noisy, noisiest = noise
 less = {key: careful[key] - noisy[key] for key in ("labels", "gold")}
 ahead = [row["gold"] - row["people"] for row in (noisy, noisiest)]
-claims(
-    {
-        "from temperature 0.5 to 2 accuracy on labels falls by more than 6 points": less["labels"] > 0.06,
-        "accuracy about gold by less than 2": less["gold"] < 0.02,
-        "at temperature 2 the model is right about gold 3 points more often than people": ahead[0] > 0.03,
-        "at temperature 4, ten points": ahead[1] > 0.1,
-        "from 0.5 to 4 the reward model's slope falls by more than half": noisiest["slope"] < careful["slope"] / 2,
-        "so does that of the labels": slopes[4] < slopes[0.5] / 2,
-    }
-)
+claims({
+    "from temperature 0.5 to 2 accuracy on labels falls by more than 6 points": less["labels"] > 0.06,
+    "accuracy about gold by less than 2": less["gold"] < 0.02,
+    "at temperature 2 the model is right about gold 3 points more often than people": ahead[0] > 0.03,
+    "at temperature 4, ten points": ahead[1] > 0.1,
+    "from 0.5 to 4 the reward model's slope falls by more than half": noisiest["slope"] < careful["slope"] / 2,
+    "so does that of the labels": slopes[4] < slopes[0.5] / 2,
+})
 
 # %% [markdown] noise-after
 # **Takeaway: noise is paid in scale (and in pairs), not in the ranking.** With people at temperature 2 the model
@@ -474,14 +460,12 @@ plots.show(figure, alt=alt)
 
 # %% calibration-claims
 before, after = errors["500 pairs, 16 epochs"], errors["the same, mended"]
-claims(
-    {
-        "the usual model's claims are off by less than .07 in the mean": errors["1,900 pairs, 4 epochs"] < 0.07,
-        "after 16 epochs on 500 pairs they are off by more than .08": before > 0.08,
-        "the factor lies between 0.1 and 0.6": 0.1 < factor < 0.6,
-        "it takes away at least 40 % of the error": after < 0.6 * before,
-    }
-)
+claims({
+    "the usual model's claims are off by less than .07 in the mean": errors["1,900 pairs, 4 epochs"] < 0.07,
+    "after 16 epochs on 500 pairs they are off by more than .08": before > 0.08,
+    "the factor lies between 0.1 and 0.6": 0.1 < factor < 0.6,
+    "it takes away at least 40 % of the error": after < 0.6 * before,
+})
 
 # %% [markdown] calibration-after
 # **Takeaway: too many epochs inflate the scale, and one number takes that back.** No ranking changed: a factor
@@ -508,12 +492,10 @@ for name, (chosen, rejected) in {"plain": plain, "shifted": shifted}.items():
     loss, accuracy = -F.logsigmoid(chosen - rejected).mean(), (chosen > rejected).float().mean()
     spread = torch.cat([chosen, rejected]).std()
     print(f"{name:>8}: loss {loss:.2f}, accuracy {accuracy:.2f}, standard deviation of the scores {spread:.0f}")
-claims(
-    {
-        "the same loss": torch.isclose(*[-F.logsigmoid(c - r).mean() for c, r in (plain, shifted)], atol=1e-4),
-        "the head's bias stayed within 0.05 of its start, 0": abs(reward_model.head.bias.item()) < 0.05,
-    }
-)
+claims({
+    "the same loss": torch.isclose(*[-F.logsigmoid(c - r).mean() for c, r in (plain, shifted)], atol=1e-4),
+    "the head's bias stayed within 0.05 of its start, 0": abs(reward_model.head.bias.item()) < 0.05,
+})
 
 # %% [markdown] centring-after
 # Nothing, nothing, and nonsense. By its loss a reward model with random offsets is as good as ours; the head's

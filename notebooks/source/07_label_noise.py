@@ -137,18 +137,16 @@ plots.show(
 # %% tilt-claims
 roof = lines["careful"]
 below = {n: np.array([np.interp(kl, *zip(*roof, strict=True)) - g for kl, g in line]) for n, line in lines.items()}
-claims(
-    {
-        "a hurried crowd teaches half of gold, and nothing else": np.allclose(slopes["hurried"], [0.5, 0], atol=1e-3),
-        "20 % flips: between 0.4 and 0.6 of gold, and no length": 0.4 < slopes["20 % flips"][0] < 0.6
-        and abs(slopes["20 % flips"][1]) < 0.02,
-        "noise turns no pair, bias more than 15 % of them": turned["20 % flips"] == turned["hurried"] == 0
-        and turned["likes length"] > 0.15,
-        "noise: at beta 0.5 less than half of the KL": at_half["20 % flips"][0] < 0.5 * at_half["careful"][0],
-        "but never more than 0.04 below the frontier": max(below["20 % flips"].max(), below["hurried"].max()) < 0.04,
-        "bias: at beta 0.5 more than 0.2 below it": below["likes length"][np.abs(betas - 0.5).argmin()] > 0.2,
-    }
-)
+claims({
+    "a hurried crowd teaches half of gold, and nothing else": np.allclose(slopes["hurried"], [0.5, 0], atol=1e-3),
+    "20 % flips: between 0.4 and 0.6 of gold, and no length": 0.4 < slopes["20 % flips"][0] < 0.6
+    and abs(slopes["20 % flips"][1]) < 0.02,
+    "noise turns no pair, bias more than 15 % of them": turned["20 % flips"] == turned["hurried"] == 0
+    and turned["likes length"] > 0.15,
+    "noise: at beta 0.5 less than half of the KL": at_half["20 % flips"][0] < 0.5 * at_half["careful"][0],
+    "but never more than 0.04 below the frontier": max(below["20 % flips"].max(), below["hurried"].max()) < 0.04,
+    "bias: at beta 0.5 more than 0.2 below it": below["likes length"][np.abs(betas - 0.5).argmin()] > 0.2,
+})
 
 # %% [markdown] average-text
 # **Takeaway: noise moves along the frontier, bias leaves it.** That is the easy half of the insight, for it took
@@ -163,14 +161,12 @@ for votes in (1, 10, 100, 1000, 10_000):
     wrong[votes] = {name: wrong_way_round(found, truth) for name, found in scores.items()}
     print(f"{votes:>14}", *(f"{share:13.1%}" for share in wrong[votes].values()))
 first, last = wrong[1], wrong[10_000]
-claims(
-    {
-        "with one vote flips and taste turn as many, within 6 points": abs(first["20 % flips"] - first["likes length"])
-        < 0.06,
-        "with ten thousand flips turn less than 1 %": last["20 % flips"] < 0.01,
-        "and taste what it turned at first, within 5 points": abs(last["likes length"] - first["likes length"]) < 0.05,
-    }
-)
+claims({
+    "with one vote flips and taste turn as many, within 6 points": abs(first["20 % flips"] - first["likes length"])
+    < 0.06,
+    "with ten thousand flips turn less than 1 %": last["20 % flips"] < 0.01,
+    "and taste what it turned at first, within 5 points": abs(last["likes length"] - first["likes length"]) < 0.05,
+})
 
 
 # %% [markdown] average-after
@@ -245,17 +241,15 @@ plots.show(
 some = torch.tensor([0.5, 2.0, 5.0])
 stretched = (rdpo(-some, flips) - rdpo(some, flips)) / (dpo(-some, 0) - dpo(some, 0))
 bottom = rdpo(torch.tensor([30.0, 60.0]), flips).diff()
-claims(
-    {
-        "rDPO aims at the truth": torch.allclose(aims["rDPO"], d, atol=0.01),
-        "DPO aims at what the flipped labels say": torch.allclose(aims["DPO"], believed(d, flips), atol=0.01),
-        "cDPO at that, flipped once more": torch.allclose(aims["cDPO"], believed(believed(d, flips), flips), atol=0.01),
-        "the price: a wrong label costs rDPO 1 / (1 - 2 flips) times as much": torch.allclose(
-            stretched, torch.tensor(1 / (1 - 2 * flips))
-        ),
-        "and there is no bottom: 30 more of margin lower the loss by 10": abs(bottom.item() + 10) < 1e-3,
-    }
-)
+claims({
+    "rDPO aims at the truth": torch.allclose(aims["rDPO"], d, atol=0.01),
+    "DPO aims at what the flipped labels say": torch.allclose(aims["DPO"], believed(d, flips), atol=0.01),
+    "cDPO at that, flipped once more": torch.allclose(aims["cDPO"], believed(believed(d, flips), flips), atol=0.01),
+    "the price: a wrong label costs rDPO 1 / (1 - 2 flips) times as much": torch.allclose(
+        stretched, torch.tensor(1 / (1 - 2 * flips))
+    ),
+    "and there is no bottom: 30 more of margin lower the loss by 10": abs(bottom.item() + 10) < 1e-3,
+})
 
 
 # %% [markdown] runs-text
@@ -307,16 +301,14 @@ ahead = {share: [seed["rDPO", share] - seed["DPO", share] for seed in by_seed] f
 for share, values in ahead.items():
     print(f"flips {share:.0%}: gold of rDPO minus gold of DPO, by seed", *(f"{value:+z.2f}" for value in values))
 order = list(zip(kl["cDPO"], kl["DPO"], kl["rDPO"], strict=True))[1:]
-claims(
-    {
-        "every further 10 % of flips cost every loss gold": all((np.diff(line) < 0).all() for line in gold.values()),
-        "at 20 % rDPO is ahead of DPO under all three seeds, by less than 0.1": all(0 < x < 0.1 for x in ahead[0.2]),
-        "at 40 % it is behind under all three": all(x < 0 for x in ahead[0.4]),
-        "from the same labels rDPO goes furthest, cDPO least far": all(c < plain < r for c, plain, r in order),
-        "at 40 % cDPO has hardly left the reference: less than 0.3 nats": kl["cDPO"][-1] < 0.3,
-        "20 % of flips do not shorten DPO's way": kl["DPO"][2] > 0.95 * kl["DPO"][0],
-    }
-)
+claims({
+    "every further 10 % of flips cost every loss gold": all((np.diff(line) < 0).all() for line in gold.values()),
+    "at 20 % rDPO is ahead of DPO under all three seeds, by less than 0.1": all(0 < x < 0.1 for x in ahead[0.2]),
+    "at 40 % it is behind under all three": all(x < 0 for x in ahead[0.4]),
+    "from the same labels rDPO goes furthest, cDPO least far": all(c < plain < r for c, plain, r in order),
+    "at 40 % cDPO has hardly left the reference: less than 0.3 nats": kl["cDPO"][-1] < 0.3,
+    "20 % of flips do not shorten DPO's way": kl["DPO"][2] > 0.95 * kl["DPO"][0],
+})
 
 
 # %% [markdown] noise-after
@@ -349,15 +341,13 @@ alt = "Gold and length against labels: what chance did fades with more of them, 
 plots.show(figure, alt=alt)
 gold, words = ({n: np.array([r[what].mean for r in line]) for n, line in rows.items()} for what in ("gold", "length"))
 chance, taste_of_length = gold.values()
-claims(
-    {
-        "256 labels: chance does no less harm than taste; 4,096: less": chance[0] < taste_of_length[0]
-        and chance[2] > taste_of_length[2] + 0.1,
-        "chance: four times the labels bring at least 0.1 gold, twice": (np.diff(chance) > 0.1).all(),
-        "taste: beyond 1,024 they bring less than 0.1": taste_of_length[2] - taste_of_length[1] < 0.1,
-        "and answers two words longer, however many": (words["wrong by taste"] > words["wrong by chance"] + 2).all(),
-    }
-)
+claims({
+    "256 labels: chance does no less harm than taste; 4,096: less": chance[0] < taste_of_length[0]
+    and chance[2] > taste_of_length[2] + 0.1,
+    "chance: four times the labels bring at least 0.1 gold, twice": (np.diff(chance) > 0.1).all(),
+    "taste: beyond 1,024 they bring less than 0.1": taste_of_length[2] - taste_of_length[1] < 0.1,
+    "and answers two words longer, however many": (words["wrong by taste"] > words["wrong by chance"] + 2).all(),
+})
 
 # %% [markdown] em-text
 # **Takeaway: the same number of wrong labels, and only one kind is mended by more.** What chance did fades: with 4,096
@@ -428,17 +418,15 @@ guesses = {"one vote": said == first_is_better[item], "majority": (vote_share > 
 guesses["EM"] = (inferred_truth > 0.5) == first_is_better
 right = {name: hits.mean() for name, hits in guesses.items()}
 print(*(f"{name} right on {share:.0%}" for name, share in right.items()), sep=", ")
-claims(
-    {
-        "inferred and true accuracy: r > 0.88": np.corrcoef(list(accuracy.values()), inferred)[0, 1] > 0.88,
-        "the spammer is found: nobody's accuracy is lower": list(accuracy)[inferred.argmin()] == "spammer",
-        "EM: 5 points above one vote, and not behind the majority": right["EM"] > right["one vote"] + 0.05
-        and right["EM"] > right["majority"] - 0.01,
-        "at no step the likelihood falls": climb.min() > -1e-9,
-        "the second run ends in the mirror image": np.allclose(mirrored_truth, 1 - inferred_truth, atol=1e-3)
-        and np.allclose(mirrored, 1 - inferred, atol=1e-3),
-    }
-)
+claims({
+    "inferred and true accuracy: r > 0.88": np.corrcoef(list(accuracy.values()), inferred)[0, 1] > 0.88,
+    "the spammer is found: nobody's accuracy is lower": list(accuracy)[inferred.argmin()] == "spammer",
+    "EM: 5 points above one vote, and not behind the majority": right["EM"] > right["one vote"] + 0.05
+    and right["EM"] > right["majority"] - 0.01,
+    "at no step the likelihood falls": climb.min() > -1e-9,
+    "the second run ends in the mirror image": np.allclose(mirrored_truth, 1 - inferred_truth, atol=1e-3)
+    and np.allclose(mirrored, 1 - inferred, atol=1e-3),
+})
 
 # %% [markdown] most-text
 # **Takeaway: agreement tells accuracy, up to a mirror.** In the mirror everybody's $h$ and $f$ have changed places,
@@ -460,12 +448,10 @@ for ax, lovers in zip(axes, (5, 14), strict=True):
     right[lovers] = np.mean((fitted > 0.5) == better)
 alt = "Left, five lovers of length: below the careful, as they should be. Right, fourteen: above them, and too high."
 plots.show(figure, alt=alt)
-claims(
-    {
-        "five lovers look less accurate than the careful, fourteen more": ahead[5] < -0.05 < 0.05 < ahead[14],
-        "and the inferred truth is wrong on 1.7 times as many pairs": 1 - right[14] > 1.7 * (1 - right[5]),
-    }
-)
+claims({
+    "five lovers look less accurate than the careful, fourteen more": ahead[5] < -0.05 < 0.05 < ahead[14],
+    "and the inferred truth is wrong on 1.7 times as many pairs": 1 - right[14] > 1.7 * (1 - right[5]),
+})
 
 
 # %% [markdown] borda-text
@@ -535,14 +521,12 @@ for share in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
     parts = [stored.gain(start, scores / 0.5, want) / most for want, most in zip(wants, gained, strict=True)]
     table[share] = *explained(scores, world.reward, length), *parts, wrong_way_round(scores, gap(borda(wins)))
     print("first {:4.0%}: {:.2f} gold {:+z.2f} length; gained {:.0%} and {:.0%}".format(share, *table[share][:4]))
-claims(
-    {
-        "in all tables and at all shares: Borda's order": all(row[-1] == 0 for row in table.values()),
-        "at one half: no length, and less than 0.75 of gold": abs(table[0.5][1]) < 0.05 and table[0.5][0] < 0.75,
-        "and each crowd gains hardly half of what it could, or less": max(table[0.5][2:4]) < 0.52,
-        "at 90 % the minority gains nothing to speak of, or loses": table[0.9][3] < 0.05,
-    }
-)
+claims({
+    "in all tables and at all shares: Borda's order": all(row[-1] == 0 for row in table.values()),
+    "at one half: no length, and less than 0.75 of gold": abs(table[0.5][1]) < 0.05 and table[0.5][0] < 0.75,
+    "and each crowd gains hardly half of what it could, or less": max(table[0.5][2:4]) < 0.52,
+    "at 90 % the minority gains nothing to speak of, or loses": table[0.9][3] < 0.05,
+})
 
 
 # %% [markdown] play-text
@@ -774,7 +758,7 @@ else:
 # so, one says "second". With $\varepsilon = 0.2$: what is the mean of the five losses?
 
 
-# %% answer-7-2 package="prefcourse.losses:rdpo_loss"
+# %% answer-7-2
 from prefcourse.losses import rdpo_loss
 
 # %% [markdown] use-7-2-text

@@ -146,19 +146,15 @@ plots.show(
 slopes = (R.diff() / K.diff()).numpy()  # of the chord from each point to the next
 highest = (anybody @ reward).numpy() - np.interp(kl(anybody, reference), K, R)
 near = K < 0.5
-claims(
-    {
-        "none of the three thousand lies above the frontier": highest.max() < 1e-3,
-        "from point to point the slope lies between the two betas": (
-            (betas[1:] < slopes) & (slopes < betas[:-1])
-        ).all(),
-        "it falls at every step: the frontier is concave": (np.diff(slopes) < 0).all(),
-        "up to half a nat the square root is right within 0.03": torch.allclose(
-            R[near], reference @ reward + sigma * (2 * K[near]).sqrt(), atol=0.03
-        ),
-        "at most log(1 / 0.10) nats can be spent: always give the best answer": 2.29 < K[-1] <= math.log(10) + 1e-9,
-    }
-)
+claims({
+    "none of the three thousand lies above the frontier": highest.max() < 1e-3,
+    "from point to point the slope lies between the two betas": ((betas[1:] < slopes) & (slopes < betas[:-1])).all(),
+    "it falls at every step: the frontier is concave": (np.diff(slopes) < 0).all(),
+    "up to half a nat the square root is right within 0.03": torch.allclose(
+        R[near], reference @ reward + sigma * (2 * K[near]).sqrt(), atol=0.03
+    ),
+    "at most log(1 / 0.10) nats can be spent: always give the best answer": 2.29 < K[-1] <= math.log(10) + 1e-9,
+})
 
 # %% [markdown] tangent-after
 # **Takeaway: the frontier is concave, beta is its slope, and it begins like a square root.** Bai et al. found
@@ -237,12 +233,10 @@ def climb(steps, natural, size=0.1):
 natural, plain = climb(40, natural=True), climb(400, natural=False)
 tilts = torch.stack([optimum(10 / t) for t in range(1, 41)])
 missed = np.interp(kl(plain, reference), K, R) - (plain @ reward).numpy()
-claims(
-    {
-        "natural: t steps of 0.1 are the optimum of beta = 10 / t, for all forty t": torch.allclose(natural, tilts),
-        "plain: below the frontier, nowhere by more than 0.05": -1e-3 < missed.min() and 0.01 < missed.max() < 0.05,
-    }
-)
+claims({
+    "natural: t steps of 0.1 are the optimum of beta = 10 / t, for all forty t": torch.allclose(natural, tilts),
+    "plain: below the frontier, nowhere by more than 0.05": -1e-3 < missed.min() and 0.01 < missed.max() < 0.05,
+})
 
 # %% [markdown] sampling-text
 # ## Fourth way: sample, and choose
@@ -277,12 +271,10 @@ bound = torch.tensor([math.log(n) - (n - 1) / n for n in counts])
 for n, policy, most in zip(counts, best, bound, strict=True):
     print(f"best of {n:>2}: reward {policy @ reward:+.2f}, KL {kl(policy, reference):.2f}, bound {most:.2f}")
 missed = np.interp(kl(best, reference), K, R) - (best @ reward).numpy()
-claims(
-    {
-        "no KL is above its bound": (kl(best, reference) <= bound + 1e-6).all(),
-        "none lies more than 0.06 below the frontier": missed.max() < 0.06,
-    }
-)
+claims({
+    "no KL is above its bound": (kl(best, reference) <= bound + 1e-6).all(),
+    "none lies more than 0.06 below the frontier": missed.max() < 0.06,
+})
 
 # %% [markdown] map-text
 # All four on one map. The budgets are those of 0.25, 0.5, ... nats. **Which of the ways lies lowest?**
@@ -326,13 +318,11 @@ humps = (-((x - places[..., None]) ** 2) / (2 * widths[..., None] ** 2)).softmax
 nearest = {"KL(policy, target)": kl(humps, target), "KL(target, policy)": kl(target, humps)}
 fits = {name: humps[distance.argmin()] for name, distance in nearest.items()}
 one_sided, both_sides = fits.values()
-claims(
-    {
-        "KL(policy, target) chose one hump: less than 1 % left of the middle": one_sided[x < 0].sum() < 0.01,
-        "KL(target, policy) covers both: more than 30 % on either side": 0.3 < both_sides[x < 0].sum() < 0.7,
-        "and more than a quarter lies where the target has hardly anything": both_sides[x.abs() < 0.9].sum() > 0.25,
-    }
-)
+claims({
+    "KL(policy, target) chose one hump: less than 1 % left of the middle": one_sided[x < 0].sum() < 0.01,
+    "KL(target, policy) covers both: more than 30 % on either side": 0.3 < both_sides[x < 0].sum() < 0.7,
+    "and more than a quarter lies where the target has hardly anything": both_sides[x.abs() < 0.9].sum() > 0.25,
+})
 
 # %% two-kls-figure
 figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), sharey=True)
@@ -427,18 +417,16 @@ enough = [p for p in points if p.effective_sample_size >= 10]
 fewer = evaluate.optimal_frontier(gold[:, : N // 4], [p.beta for p in enough])
 top, its_kl = by_score[by_score[:, 0].argmax()]
 possible = np.interp(its_kl, [p.kl for p in points], [p.reward for p in points])
-claims(
-    {
-        "our lines and the package agree": np.allclose(ours, [p[1:] for p in points]),
-        "no estimate of KL exceeds log N": max(p.kl for p in points) < math.log(N),
-        "with ten effective samples or more, a quarter of the answers gives the same gold within 0.15": all(
-            abs(a.reward - b.reward) < 0.15 for a, b in zip(enough, fewer, strict=True)
-        ),
-        "the optimum for the score has its most gold between 0.5 and 1.5 nats": 0.5 < its_kl < 1.5,
-        "there it has less than two thirds of what is possible": top < 2 / 3 * possible,
-        "64 samples by score are worse than 8, in gold": of_n[-1][1] < of_n[3][1] - 0.1,
-    }
-)
+claims({
+    "our lines and the package agree": np.allclose(ours, [p[1:] for p in points]),
+    "no estimate of KL exceeds log N": max(p.kl for p in points) < math.log(N),
+    "with ten effective samples or more, a quarter of the answers gives the same gold within 0.15": all(
+        abs(a.reward - b.reward) < 0.15 for a, b in zip(enough, fewer, strict=True)
+    ),
+    "the optimum for the score has its most gold between 0.5 and 1.5 nats": 0.5 < its_kl < 1.5,
+    "there it has less than two thirds of what is possible": top < 2 / 3 * possible,
+    "64 samples by score are worse than 8, in gold": of_n[-1][1] < of_n[3][1] - 0.1,
+})
 
 # %% [markdown] two-lines-after
 # **Takeaway: the gap between the two lines is what the reward model does not know.** Not training, not beta, not
@@ -485,16 +473,14 @@ roof = [(p.kl, p.reward) for p in plane.optimum]
 lost = [(at(k, roof) - gold, at(k, roof) - at(k, plane.for_the_score)) for k, gold in ppo + dpo if 0.4 < k < 1.5]
 print("PPO at beta 0.03, three seeds: KL", *(f"{r['end']['kl']:.1f}" for r in runs_of(seeds, "PPO", 0.03)))
 free = [(run["end"]["gold"], run["path"][0]["gold"]) for run in runs_of(seeds, "PPO", 0.0)]
-claims(
-    {
-        "PPO and DPO lie at least 0.2 below the roof": min(at(k, roof) - gold for k, gold in ppo + dpo) > 0.2,
-        "to 1.5 nats, the dashed line explains 60 to 130 % of each distance": all(0.6 < b / a < 1.3 for a, b in lost),
-        "DPO lies above the dashed line, at every beta": all(gold > at(k, plane.for_the_score) for k, gold in dpo),
-        "at beta 0.03 PPO is at least 1.7 times as far away as DPO": ppo[3][0] > 1.7 * dpo[3][0],
-        "from beta 1 to 0.03 DPO moves less than one nat, PPO more": dpo[3][0] - dpo[0][0] < 1 < ppo[3][0] - ppo[0][0],
-        "PPO at beta 0 has lost nearly all it had won, by round 40": all(end < start + 0.2 for end, start in free),
-    }
-)
+claims({
+    "PPO and DPO lie at least 0.2 below the roof": min(at(k, roof) - gold for k, gold in ppo + dpo) > 0.2,
+    "to 1.5 nats, the dashed line explains 60 to 130 % of each distance": all(0.6 < b / a < 1.3 for a, b in lost),
+    "DPO lies above the dashed line, at every beta": all(gold > at(k, plane.for_the_score) for k, gold in dpo),
+    "at beta 0.03 PPO is at least 1.7 times as far away as DPO": ppo[3][0] > 1.7 * dpo[3][0],
+    "from beta 1 to 0.03 DPO moves less than one nat, PPO more": dpo[3][0] - dpo[0][0] < 1 < ppo[3][0] - ppo[0][0],
+    "PPO at beta 0 has lost nearly all it had won, by round 40": all(end < start + 0.2 for end, start in free),
+})
 
 # %% [markdown] plane-after
 # **Takeaway: on the KL axis the methods fall in line, and the line is the reward model's.** What separates them
@@ -517,12 +503,10 @@ for *runs, free in zip(*(runs_of(seeds, "PPO", beta) for beta in (0.3, 0.1, 0.0)
     better.append([run["end"]["gold"] - at(run["end"]["kl"], way) for run in runs])
 for seed, (strong, weak) in enumerate(better):
     print(f"seed {seed}: gold above early stopping at the same KL: beta 0.3 {strong:+z.2f}, beta 0.1 {weak:+z.2f}")
-claims(
-    {
-        "in the mean over seeds and betas the penalty has more gold": np.mean(better) > 0.1,
-        "in one seed of three it has not": min(np.mean(row) for row in better) < 0.1,
-    }
-)
+claims({
+    "in the mean over seeds and betas the penalty has more gold": np.mean(better) > 0.1,
+    "in one seed of three it has not": min(np.mean(row) for row in better) < 0.1,
+})
 
 # %% [markdown] stopped-or-priced-after
 # Not quite. In two seeds the priced runs have clearly more gold at the same KL, in one they have not. Perhaps
@@ -585,20 +569,18 @@ last = {key: [np.mean(found[key]["kl"][-10:]) for found in steered] for key in s
 for (kind, first), found in last.items():
     print(f"{kind:>8}, first beta {first:<4}: KL of the last ten rounds", *(f"{value:.2f}" for value in found))
 final = np.mean([distance for distance, _ in live_run[-10:]])
-claims(
-    {
-        "the live run ends within 0.35 nats of the target": abs(final - 1) < 0.35,
-        "so do all adaptive runs, from either beta, under three seeds": all(
-            abs(value - 1) < 0.35 for (kind, _), found in last.items() for value in found if kind == "adaptive"
-        ),
-        "no fixed one does": all(
-            abs(value - 1) > 0.35 for (kind, _), found in last.items() for value in found if kind == "fixed"
-        ),
-        "from 0.05 the KL first shoots beyond twice the target": all(
-            max(found["adaptive", 0.05]["kl"]) > 2 for found in steered
-        ),
-    }
-)
+claims({
+    "the live run ends within 0.35 nats of the target": abs(final - 1) < 0.35,
+    "so do all adaptive runs, from either beta, under three seeds": all(
+        abs(value - 1) < 0.35 for (kind, _), found in last.items() for value in found if kind == "adaptive"
+    ),
+    "no fixed one does": all(
+        abs(value - 1) > 0.35 for (kind, _), found in last.items() for value in found if kind == "fixed"
+    ),
+    "from 0.05 the KL first shoots beyond twice the target": all(
+        max(found["adaptive", 0.05]["kl"]) > 2 for found in steered
+    ),
+})
 
 # %% [markdown] controller-after
 # **Takeaway: whatever beta it starts with, a steered run arrives at its target, by a detour.** A fixed $\beta$

@@ -267,15 +267,11 @@ plots.show(figure, alt="No clip: most batches end above 0.9, some near 0. Clip: 
 for name, end in ends.items():
     print(f"{name:>8}: P('right') {end.min():.2f} to {end.max():.2f}; mean score {weight @ (0.6 + 0.2 * end):.3f}")
 bold, cautious = ends.values()
-claims(
-    {
-        "no clip: more than one batch in ten leaves 'right' below 0.2": weight @ (bold < 0.2).double() > 0.1,
-        "clip: none leaves the range from 0.3 to 0.7": (cautious - 0.5).abs().max() < 0.2,
-        "both: one or two in ten point the wrong way": all(
-            0.1 < weight @ (p < 0.5).double() < 0.2 for p in ends.values()
-        ),
-    }
-)
+claims({
+    "no clip: more than one batch in ten leaves 'right' below 0.2": weight @ (bold < 0.2).double() > 0.1,
+    "clip: none leaves the range from 0.3 to 0.7": (cautious - 0.5).abs().max() < 0.2,
+    "both: one or two in ten point the wrong way": all(0.1 < weight @ (p < 0.5).double() < 0.2 for p in ends.values()),
+})
 
 # %% [markdown] batches-after
 # **Takeaway: without a clip one unlucky batch can undo the policy; with it, no batch can.** An unlucky batch
@@ -384,16 +380,14 @@ for name, kls in far.items():
     print(f"{name:>16}: KL {middle:.2f} ({low:.2f} to {high:.2f}), from the optimum {missed[name].median():.2f}")
 single = (runs["no clip, beta 1"][-1].exp().amax(-1) > 0.99).double().mean()
 slow = kl(ppo(math.inf, 1.0, learning_rate=0.3)[-1], optimum)
-claims(
-    {
-        "clip: no step above a KL of 0.2, at either beta": max(step[n].max() for n in step if "0.2" in n) < 0.2,
-        "no clip: steps above 1, at either beta": min(step[n].max() for n in step if "no" in n) > 1,
-        "beta 0, with the clip: a KL above 2": far["clip 0.2, beta 0"][-1].median() > 2,
-        "beta 1, without: nine runs of ten end with a single answer": single > 0.9,
-        "both: nine of ten within a KL of 0.05 of the optimum": missed["clip 0.2, beta 1"].quantile(0.9) < 0.05,
-        "beta 1, without, learning rate 0.3: the same": slow.quantile(0.9) < 0.05,
-    }
-)
+claims({
+    "clip: no step above a KL of 0.2, at either beta": max(step[n].max() for n in step if "0.2" in n) < 0.2,
+    "no clip: steps above 1, at either beta": min(step[n].max() for n in step if "no" in n) > 1,
+    "beta 0, with the clip: a KL above 2": far["clip 0.2, beta 0"][-1].median() > 2,
+    "beta 1, without: nine runs of ten end with a single answer": single > 0.9,
+    "both: nine of ten within a KL of 0.05 of the optimum": missed["clip 0.2, beta 1"].quantile(0.9) < 0.05,
+    "beta 1, without, learning rate 0.3: the same": slow.quantile(0.9) < 0.05,
+})
 
 # %% [markdown] five-after
 # **Takeaway: clip without penalty walks safely to the wrong place; penalty without clip knows the place and does
@@ -504,16 +498,12 @@ logits = (REFERENCE + REWARD / 0.5).requires_grad_()
 policy = logits.log_softmax(-1)
 sampler = policy.detach().exp()  # samples know nothing of the parameters
 by_k1, by_k2, by_k3 = (slope((sampler * k).sum()) for k in estimators(policy, REFERENCE))
-claims(
-    {
-        "k1: its mean gradient is 0": by_k1.abs().max() < 1e-12,
-        "k2, the biased one: exactly that of KL(policy, reference)": torch.allclose(
-            by_k2, slope(kl(policy, REFERENCE))
-        ),
-        "k3, the unbiased one: that of KL(reference, policy)": torch.allclose(by_k3, slope(kl(REFERENCE, policy))),
-        "which is another one": not torch.allclose(by_k2, by_k3, atol=0.05),
-    }
-)
+claims({
+    "k1: its mean gradient is 0": by_k1.abs().max() < 1e-12,
+    "k2, the biased one: exactly that of KL(policy, reference)": torch.allclose(by_k2, slope(kl(policy, REFERENCE))),
+    "k3, the unbiased one: that of KL(reference, policy)": torch.allclose(by_k3, slope(kl(REFERENCE, policy))),
+    "which is another one": not torch.allclose(by_k2, by_k3, atol=0.05),
+})
 
 # %% [markdown] penalties-text
 # The biased estimate has the right gradient, and the two unbiased ones have wrong ones. (Why does it work as a
@@ -655,15 +645,13 @@ plots.curves(axes[1], critics, xlabel="gae_lambda", ylabel="miss of a batch of 1
 axes[1].set_title("A better critic, a lower best lambda")
 plots.show(figure, alt="Left: the bias falls to 0, the deviation grows. Right: miss; minima at 0, near 0.9 and near 1.")
 print("best lambda:", ", ".join(f"{best:.2f} if the critic knows {share:.0%}" for share, best in best_lambda.items()))
-claims(
-    {
-        "lambda 1 has no bias, whatever the critic": all(abs(b[-1]) < 1e-12 for b in bias.values()),
-        "half a critic: less bias and more noise with every step up": bias[0.5].abs().diff().max()
-        < 0
-        < sd[0.5].diff().min(),
-        "the best lambda of half a critic lies strictly between": 0 == best_lambda[1.0] < best_lambda[0.5] < 1,
-    }
-)
+claims({
+    "lambda 1 has no bias, whatever the critic": all(abs(b[-1]) < 1e-12 for b in bias.values()),
+    "half a critic: less bias and more noise with every step up": bias[0.5].abs().diff().max()
+    < 0
+    < sd[0.5].diff().min(),
+    "the best lambda of half a critic lies strictly between": 0 == best_lambda[1.0] < best_lambda[0.5] < 1,
+})
 
 # %% [markdown] bias-variance-after
 # **Takeaway: $\lambda$ says how much of the critic to believe.** With a good critic look one word ahead; with a

@@ -244,9 +244,9 @@ def grpo_sides(lab: Lab) -> dict[str, Callable[[], float]]:
 
 
 def gold(lab: Lab) -> Callable:
-    return lambda sampled: torch.tensor(
-        [lab.world.gold(*texts) for texts in zip(sampled.prompts, sampled.texts, strict=True)]
-    )
+    return lambda sampled: torch.tensor([
+        lab.world.gold(*texts) for texts in zip(sampled.prompts, sampled.texts, strict=True)
+    ])
 
 
 # -- PPO against its own parts, updates against the peak --------------------------------------------------------

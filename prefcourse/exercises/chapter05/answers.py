@@ -548,9 +548,9 @@ def _last_row(log, *, margin=False):
 
 def _rewards_over_moves(log):
     """As if the first row were the reference."""
-    return _slope(
-        [(x, row[f"rewards/{s}"]) for s in SIDES for row, (x, _) in zip(log[1:], _moves(log, [s]), strict=True)]
-    )
+    return _slope([
+        (x, row[f"rewards/{s}"]) for s in SIDES for row, (x, _) in zip(log[1:], _moves(log, [s]), strict=True)
+    ])
 
 
 def _without_reference(log):

@@ -83,9 +83,11 @@ FRONTIER = Exercise(
         Case(
             "dense",
             "concave, with slope beta",
-            lambda draw: Call(
-                (_reference(draw, 2, 4), [[2.0, -1.0, 0.5, 0.0], [float(draw.randint(1, 3)), 0.0, -0.5, 1.5]], DENSE)
-            ),
+            lambda draw: Call((
+                _reference(draw, 2, 4),
+                [[2.0, -1.0, 0.5, 0.0], [float(draw.randint(1, 3)), 0.0, -0.5, 1.5]],
+                DENSE,
+            )),
             Tolerance(1e-3, 1e-4),
         ),
         Case(

@@ -589,12 +589,10 @@ def _tilt_in_decimals(ref, rewards, beta):
         rows = []
         for p, row in zip(ref, rewards, strict=True):
             log_z = _log_z(p, row, 1 / beta)
-            rows.append(
-                [
-                    float(Decimal(q) + Decimal(x) / beta - log_z) if q > NEVER else NEVER
-                    for q, x in zip(p, row, strict=True)
-                ]
-            )
+            rows.append([
+                float(Decimal(q) + Decimal(x) / beta - log_z) if q > NEVER else NEVER
+                for q, x in zip(p, row, strict=True)
+            ])
     return torch.tensor(rows, dtype=torch.float64)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from prefcourse.bench.grading import Meter
+from prefcourse.bench.grading import Meter, without_torch
 from prefcourse.bench.table import Row, line
+from prefcourse.grading.command import solutions_of
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_a_child_that_is_killed_counts():
@@ -31,3 +35,10 @@ def test_a_kernels_memory_is_not_the_graders():
 def test_a_row_says_whether_it_is_reached():
     assert line(Row("cost", 2.5, 1.0, "s", at_least=False)).endswith("yes")
     assert line(Row("speed", 2.0, 1.0)).endswith("NO")
+
+
+def test_the_chapter_that_is_graded_without_torch_needs_none():
+    chosen = without_torch(solutions_of(str(ROOT)).values())
+    loaded = "import sys; from prefcourse.exercises import chapter02; print('torch' in sys.modules)"
+    assert chosen.stem.startswith("02_")
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout == "False\n"

@@ -526,7 +526,7 @@ claims({
 #
 # Too far, and the price rises; too near, and it falls. It multiplies, so that any first $\beta$ will do, and one
 # odd batch can do little. Their settings were {{published:ziegler-controller}}: at most 2 % a round, 35 rounds to
-# double. They had thousands of rounds. We have fifty, and take a gain of 0.5. The KL is that of a whole response.
+# double. We have fifty rounds, and take a gain of 0.5. The KL is that of a whole response.
 #
 # The live run starts with $\beta = 0.5$. Beside it, from `08_controllers`: the same with $\beta = 0.05$ at first,
 # and two runs whose $\beta$ stays. The target is 1 nat. **Will both arrive? On a straight way?**
@@ -675,7 +675,7 @@ steering(run, start={"target": 1.0, "gain": 0.1, "first_beta": 0.2}, **choices)
 # | reward against the square root of KL | {{published:hh-reward-sqrt-kl}} | the frontier of five answers: straight up to half a nat, then it bends | our rewards have a ceiling, two nats away |
 # | the penalty of InstructGPT | {{published:instructgpt-kl-beta}} | β from 0 to 1 | other rewards, other scale: not comparable, and that is the point |
 # | same β, other seed: another KL | 1909.08593, section 2.2 | at β = 0.03 KLs differ by half and more | the same |
-# | the controller | {{published:ziegler-controller}} | gain 0.5, fifty rounds | they have thousands of rounds |
+# | the controller | {{published:ziegler-controller}} | gain 0.5, fifty rounds | with fifty rounds a gain of 0.1 could move beta too little |
 # | KL of best-of-n | 2401.01879: log n - (n - 1)/n is an upper bound, not the KL | below it by nearly 0.9 nats at n = 64, with five answers | the fewer the answers, the wider the gap |
 # | penalty against early stopping, gold at the same KL | 2210.10760: no difference | the penalty ahead in two seeds of three | forty rounds of a tiny model; they name it sensitive to settings |
 # | best-of-n against RL at the same KL | 2210.10760: RL spends more KL | near each other, on the dashed line | our PPO is near its optimum; a warning remains: KL counts distance, not damage |

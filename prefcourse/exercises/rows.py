@@ -21,6 +21,7 @@ class Row(NamedTuple):
     response: int
     left: int = 0
     right: int = 0
+    second: int = 0  # tokens of a second response, after two of somebody else's
     padding: float | None = None  # the logits there; None draws them
 
 
@@ -35,11 +36,13 @@ def batch(*rows: Row) -> Callable[[random.Random], Call]:
 
 
 def _drawn(draw: random.Random, row: Row) -> tuple[list[list[float]], list[int], list[bool]]:
-    sorts = "l" * row.left + "p" * row.prompt + "r" * row.response + "x" * row.right
+    between = 2 if row.second else 0
+    sorts = "l" * row.left + "p" * row.prompt + "r" * row.response
+    sorts += "p" * between + "r" * row.second + "x" * row.right
     logits = [[round(draw.gauss(0, 2), 2) for _ in range(WORDS)] for _ in sorts]
     if row.padding is not None:
         logits = [[row.padding] * WORDS if sort in "lx" else x for sort, x in zip(sorts, logits, strict=True)]
     ids = [PAD if sort in "lx" else draw.randrange(2, WORDS) for sort in sorts]
-    if row.response:
-        ids[sorts.rindex("r")] = EOS
-    return logits, ids, [sort == "r" for sort in sorts]
+    mask = [sort == "r" for sort in sorts]
+    ends = [t for t, here in enumerate(mask) if here and not any(mask[t + 1 : t + 2])]
+    return logits, [EOS if t in ends else word for t, word in enumerate(ids)], mask

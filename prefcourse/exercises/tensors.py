@@ -1,4 +1,4 @@
-"""Exercises whose answer is a loss: its value, its gradients in fp64, and which tensors must receive none.
+"""Exercises on tensors: how a call becomes tensors; a loss, its gradients in fp64, and which tensors get none.
 
 Knows torch and how a loss is called; knows no chapter.
 """
@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 from prefcourse.checks.exercise import Call
+
+
+def tensors_of(call: Call) -> list[Tensor]:
+    """Numbers become fp64, whole numbers and truths stay what they are."""
+    made = [torch.tensor(value) for value in call.args]
+    return [tensor.double() if tensor.is_floating_point() else tensor for tensor in made]
 
 
 def with_gradients(*names: str, constant: tuple[str, ...] = ()) -> Callable[[Callable, Call], dict]:

@@ -11,19 +11,14 @@ from torch import Tensor
 
 from prefcourse.checks.exercise import Call, Case, Exercise, Tolerance, fixed
 from prefcourse.exercises.rows import Row, batch
+from prefcourse.exercises.tensors import tensors_of
 
 NEAR = Tolerance(relative=1e-5, absolute=1e-5)  # fp32 inside the function is right
 NEVER = -math.inf
 
 
-def _tensors(call: Call) -> list[Tensor]:
-    """Numbers become fp64, whole numbers and truths stay what they are."""
-    made = [torch.tensor(value) for value in call.args]
-    return [tensor.double() if tensor.is_floating_point() else tensor for tensor in made]
-
-
 def _of_tensors(function: Callable, call: Call):
-    return function(*_tensors(call), **call.settings)
+    return function(*tensors_of(call), **call.settings)
 
 
 # --- 1.1 sft_loss -------------------------------------------------------------------------------------------
@@ -31,7 +26,7 @@ def _of_tensors(function: Callable, call: Call):
 
 def _loss_and_its_gradient(function: Callable, call: Call) -> dict:
     """What is returned and, where all logits are numbers, its gradient by the logits."""
-    logits, input_ids, response_mask = _tensors(call)
+    logits, input_ids, response_mask = tensors_of(call)
     is_finite = bool(logits.isfinite().all())
     returned = function(logits.requires_grad_(is_finite).clone(), input_ids, response_mask)  # may be changed in place
     loss = returned[0] if isinstance(returned, tuple | list) and returned else returned

@@ -5,42 +5,23 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from prefcourse.checks.exercise import Call, Case, Exercise, Tolerance, fixed
-from prefcourse.exercises.tensors import with_gradients
+from prefcourse.exercises.rows import Row, batch
+from prefcourse.exercises.tensors import tensors_of, with_gradients
 
 NEAR = Tolerance(relative=1e-5, absolute=1e-5)  # fp32 inside the function is right
 
 
-def _tensors(call: Call) -> list[Tensor]:
-    """Numbers become fp64, whole numbers and truths stay what they are."""
-    made = [torch.tensor(value) for value in call.args]
-    return [tensor.double() if tensor.is_floating_point() else tensor for tensor in made]
-
-
 # --- 4.1 sequence_logprobs ----------------------------------------------------------------------------------
-
-PAD, EOS, WORDS = 0, 1, 4  # of the drawn vocabulary
-
-
-class Row(NamedTuple):
-    """How many tokens of each sort; `response` counts EOS."""
-
-    prompt: int
-    response: int
-    left: int = 0
-    right: int = 0
-    second: int = 0  # tokens of a second response, after two of somebody else's
-    padding: float | None = None  # the logits there; None draws them
 
 
 def _sums_and_their_gradient(function: Callable, call: Call) -> dict | None:
     """What is returned and, where all logits are numbers, the gradient of its sum by the logits."""
-    logits, input_ids, response_mask = _tensors(call)
+    logits, input_ids, response_mask = tensors_of(call)
     is_finite = bool(logits.isfinite().all())
     returned = function(logits.requires_grad_(is_finite).clone(), input_ids, response_mask)  # may be changed in place
     if returned is None:
@@ -53,29 +34,6 @@ def _sums_and_their_gradient(function: Callable, call: Call) -> dict | None:
         gradient = torch.autograd.grad(returned.sum(), logits, allow_unused=True) if has_graph else [None]
         facts["gradient of logits"] = gradient[0]
     return facts
-
-
-def _batch(*rows: Row) -> Callable[[random.Random], Call]:
-    """Random logits and words in rows of equal width."""
-
-    def call(draw: random.Random) -> Call:
-        made = [_drawn(draw, row) for row in rows]
-        return Call(tuple(list(column) for column in zip(*made, strict=True)))
-
-    return call
-
-
-def _drawn(draw: random.Random, row: Row) -> tuple[list[list[float]], list[int], list[bool]]:
-    between = 2 if row.second else 0
-    sorts = "l" * row.left + "p" * row.prompt + "r" * row.response
-    sorts += "p" * between + "r" * row.second + "x" * row.right
-    logits = [[round(draw.gauss(0, 2), 2) for _ in range(WORDS)] for _ in sorts]
-    if row.padding is not None:
-        logits = [[row.padding] * WORDS if sort in "lx" else x for sort, x in zip(sorts, logits, strict=True)]
-    ids = [PAD if sort in "lx" else draw.randrange(2, WORDS) for sort in sorts]
-    mask = [sort == "r" for sort in sorts]
-    ends = [t for t, here in enumerate(mask) if here and not any(mask[t + 1 : t + 2])]
-    return logits, [EOS if t in ends else word for t, word in enumerate(ids)], mask
 
 
 BY_HAND = fixed([[[0.0, 0.0], [math.log(3), 0.0], [0.0, 2.0]]], [[0, 1, 0]], [[False, True, True]])
@@ -97,19 +55,19 @@ SEQUENCE_LOGPROBS = Exercise(
     ),
     cases=(
         Case("by-hand", "two words, by hand", BY_HAND, NEAR),
-        Case("alone", RIGHT, _batch(Row(2, 3)), NEAR),
-        Case("same-width", RIGHT, _batch(Row(2, 4), Row(3, 3), Row(4, 2)), NEAR),
-        Case("right", ANYWHERE, _batch(Row(2, 4), Row(2, 2, right=2), Row(1, 3, right=2)), NEAR),
-        Case("left", ANYWHERE, _batch(Row(2, 4), Row(2, 2, left=2), Row(1, 3, left=2)), NEAR),
-        Case("both-sides", ANYWHERE, _batch(Row(2, 3, left=1, right=2), Row(3, 2, left=2, right=1)), NEAR),
-        Case("only-end", "the end of the response counts, too", _batch(Row(3, 1), Row(2, 1, right=1)), NEAR),
-        Case("two-turns", "a mask with a gap (two turns)", _batch(Row(2, 2, second=2), Row(1, 3, second=2)), NEAR),
-        Case("empty", "an empty response: 0", _batch(Row(3, 0, right=2), Row(2, 3)), NEAR),
+        Case("alone", RIGHT, batch(Row(2, 3)), NEAR),
+        Case("same-width", RIGHT, batch(Row(2, 4), Row(3, 3), Row(4, 2)), NEAR),
+        Case("right", ANYWHERE, batch(Row(2, 4), Row(2, 2, right=2), Row(1, 3, right=2)), NEAR),
+        Case("left", ANYWHERE, batch(Row(2, 4), Row(2, 2, left=2), Row(1, 3, left=2)), NEAR),
+        Case("both-sides", ANYWHERE, batch(Row(2, 3, left=1, right=2), Row(3, 2, left=2, right=1)), NEAR),
+        Case("only-end", "the end of the response counts, too", batch(Row(3, 1), Row(2, 1, right=1)), NEAR),
+        Case("two-turns", "a mask with a gap (two turns)", batch(Row(2, 2, second=2), Row(1, 3, second=2)), NEAR),
+        Case("empty", "an empty response: 0", batch(Row(3, 0, right=2), Row(2, 3)), NEAR),
         Case("extreme", "finite at logits of 10,000", EXTREME, NEAR),
         Case(
             "nan",
             "logits of padding may hold anything, even nan",
-            _batch(Row(1, 2), Row(1, 1, right=1, padding=math.nan), Row(1, 1, left=1, padding=math.nan)),
+            batch(Row(1, 2), Row(1, 1, right=1, padding=math.nan), Row(1, 1, left=1, padding=math.nan)),
             NEAR,
         ),
     ),
@@ -172,7 +130,7 @@ DPO_LOSS = Exercise(
 
 
 def _of_tensors(function: Callable, call: Call):
-    return function(*_tensors(call), **call.settings)
+    return function(*tensors_of(call), **call.settings)
 
 
 def _one_pair(

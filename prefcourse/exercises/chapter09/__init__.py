@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 
 from prefcourse.checks.exercise import Call, Case, Exercise, Tolerance, fixed
-from prefcourse.exercises.tensors import with_gradients
+from prefcourse.exercises.tensors import tensors_of, with_gradients
 
 NEAR = Tolerance(relative=1e-5, absolute=1e-5)  # fp32 inside the function is right
 Table = list[list[float]]
 Draw = Callable[[random.Random], Call]
-
-
-def _tensors(call: Call) -> list[Tensor]:
-    """Numbers become fp64, truths stay what they are."""
-    made = [torch.tensor(value) for value in call.args]
-    return [tensor.double() if tensor.is_floating_point() else tensor for tensor in made]
 
 
 def _mask(lengths: Sequence[int], left: Sequence[int]) -> list[list[bool]]:
@@ -116,7 +110,7 @@ PPO_CLIP_LOSS = Exercise(
 
 def _advantages_and_returns(function: Callable, call: Call) -> dict:
     """Both tables, and whether a gradient would flow back to the values."""
-    rewards, values, mask = _tensors(call)
+    rewards, values, mask = tensors_of(call)
     returned = function(rewards, values.requires_grad_(), mask, **call.settings)
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         return {"what should be two tables": returned}
@@ -201,7 +195,7 @@ GAE = Exercise(
 
 def _estimators_and_gradients(function: Callable, call: Call) -> dict:
     """Each estimate, its gradient, and, where all answers are given, its mean under the policy."""
-    logprobs, ref_logprobs = (tensor.requires_grad_() for tensor in _tensors(call))
+    logprobs, ref_logprobs = (tensor.requires_grad_() for tensor in tensors_of(call))
     returned = function(logprobs, ref_logprobs)
     if not isinstance(returned, tuple | list) or len(returned) != 3:
         return {"what should be three estimates": returned}

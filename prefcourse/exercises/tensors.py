@@ -19,6 +19,11 @@ def tensors_of(call: Call) -> list[Tensor]:
     return [tensor.double() if tensor.is_floating_point() else tensor for tensor in made]
 
 
+def of_tensors(function: Callable, call: Call):
+    """The `apply` of a function that is called with tensors by position."""
+    return function(*tensors_of(call), **call.settings)
+
+
 def with_gradients(*names: str, constant: tuple[str, ...] = ()) -> Callable[[Callable, Call], dict]:
     """The `apply` of a loss that is called with tensors by position.
 

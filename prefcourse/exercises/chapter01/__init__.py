@@ -11,14 +11,10 @@ from torch import Tensor
 
 from prefcourse.checks.exercise import Call, Case, Exercise, Tolerance, fixed
 from prefcourse.exercises.rows import Row, batch
-from prefcourse.exercises.tensors import tensors_of
+from prefcourse.exercises.tensors import of_tensors, tensors_of
 
 NEAR = Tolerance(relative=1e-5, absolute=1e-5)  # fp32 inside the function is right
 NEVER = -math.inf
-
-
-def _of_tensors(function: Callable, call: Call):
-    return function(*tensors_of(call), **call.settings)
 
 
 # --- 1.1 sft_loss -------------------------------------------------------------------------------------------
@@ -134,7 +130,7 @@ OBJECTIVE_GAP = Exercise(
     points=3,
     minutes=20,
     difficulty="medium",
-    apply=_of_tensors,
+    apply=of_tensors,
     cases=(
         Case(
             "by-hand",
@@ -186,7 +182,7 @@ GOLD_AT_TEMPERATURE = Exercise(
     points=2,
     minutes=15,
     difficulty="easy",
-    apply=_of_tensors,
+    apply=of_tensors,
     cases=(
         Case("by-hand", "two answers, by hand", fixed(*THREE_QUARTERS, temperature=0.5), NEAR),
         Case("one", "at temperature 1, the policy as it is", _policy(1.0), NEAR),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prefcourse.checks.exercise import Call, Case, Exercise, Tolerance, fixed
 from prefcourse.exercises.rows import Row, batch
-from prefcourse.exercises.tensors import tensors_of, with_gradients
+from prefcourse.exercises.tensors import of_tensors, tensors_of, with_gradients
 
 NEAR = Tolerance(relative=1e-5, absolute=1e-5)  # fp32 inside the function is right
 
@@ -129,10 +129,6 @@ DPO_LOSS = Exercise(
 # --- 4.3 prompt_masking_cancels -----------------------------------------------------------------------------
 
 
-def _of_tensors(function: Callable, call: Call):
-    return function(*tensors_of(call), **call.settings)
-
-
 def _one_pair(
     prompts: Sequence[int], responses: Sequence[int], *, beta: float, left: Sequence[int] = (0, 0)
 ) -> Callable[[random.Random], Call]:
@@ -177,7 +173,7 @@ PROMPT_MASKING_CANCELS = Exercise(
     points=3,
     minutes=25,
     difficulty="medium",
-    apply=_of_tensors,
+    apply=of_tensors,
     cases=(
         Case("by-hand", "one prompt token, two and one in the responses, by hand", TWO_AND_ONE, NEAR),
         *(Case(f"same-{beta}", SAME, _one_pair((3, 3), (4, 2), beta=beta), NEAR) for beta in (0.1, 2.0)),

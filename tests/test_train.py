@@ -16,6 +16,7 @@ from test_models import narrow_opt, same_weights, small_gpt2
 from prefcourse import losses, models, train
 from prefcourse.backbone import response_logprobs
 from prefcourse.rollout import LlamaDecoder, sample
+from prefcourse.sequences import encode
 from prefcourse.train import common, online, supervised
 from prefcourse.worlds.pocket import PocketWorld
 
@@ -487,6 +488,24 @@ def test_the_reference_is_read_once_and_rightly(tokenizer):
 
 
 # -- whether they learn ---------------------------------------------------------------------------------------------
+
+
+def test_sft_weighs_every_token_of_the_data_the_same(tokenizer, monkeypatch):
+    """Short rows share batches, so do long ones; the mean of the batches' losses is the loss of all rows as one."""
+    rows = [{"prompt": PROMPTS[0], "response": words} for words in ["yeah"] * 8 + ["look it up ." * 3] * 8]
+    model = models.tiny_lm(tokenizer, "xs", seed=0)
+    minimised = []
+
+    def step(self, loss, *, usual, weight):
+        minimised.append((loss * weight).item())
+        return {"loss": loss.item()}
+
+    monkeypatch.setattr(supervised.Optimiser, "step", step)
+    told = [metrics["loss"] for metrics in train.sft(model, tokenizer, rows, steps=4, batch_size=4, seed=0)]
+    together = encode(tokenizer, [row["prompt"] for row in rows], [row["response"] for row in rows])
+    loss, _ = losses.sft_loss(response_logprobs(model, together), together.response_mask)
+    assert sum(minimised) / 4 == pytest.approx(loss.item(), rel=1e-5)
+    assert sum(told) / 4 != pytest.approx(loss.item(), rel=1e-3)
 
 
 def test_sft_learns_four_answers_by_heart(tokenizer):

@@ -69,17 +69,18 @@ class Optimiser:
         self.far, self.advice, self.first_loss, self.steps_far, self.steps_dead = far, advice, None, 0, 0
         self.good, self.step_count = [p.detach().clone() for p in self.parameters], 0
 
-    def step(self, loss: Tensor, *, usual: float = 1.0) -> dict[str, float]:
+    def step(self, loss: Tensor, *, usual: float = 1.0, weight: Tensor | float = 1.0) -> dict[str, float]:
         """One update; the loss, the gradient's norm before clipping and the learning rate used.
 
-        `usual`: the size of a loss with which this task may well begin.
+        `usual`: the size of a loss with which this task may well begin. `weight`: what the loss is multiplied with
+        before it is minimised, for batches that do not all weigh the same.
         """
         rate = self.learning_rate * self.factor(self.step_count)
         for group in self.adamw.param_groups:
             group["lr"] = rate
         self.adamw.zero_grad(set_to_none=True)
         self.refuse_unless_finite("loss", loss.detach())
-        loss.backward()
+        (loss * weight).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.refuse_unless_finite("gradient norm", norm)
         metrics = {"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate}

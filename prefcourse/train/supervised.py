@@ -38,15 +38,19 @@ def sft(
     """Supervised fine-tuning: maximise the likelihood of each response given its prompt (prompt masked).
 
     `examples` has columns prompt and response. Yields after each of `steps` updates. Rows of like length share a batch,
-    and the loss is a mean over the batch's tokens: a token of a short response weighs more than one of a long response.
+    so batches differ in their number of tokens. What is minimised is each batch's sum over tokens, divided by the
+    number that a batch has on average and not by its own: every token of the data weighs the same, in a short response
+    and in a long one. The loss that is yielded is the mean over the batch's own tokens.
     """
     data = encode(tokenizer, rows_of(examples, "prompt"), rows_of(examples, "response"))
+    usual_tokens = data.lengths.double().mean().item()  # of a row
     blind = math.log(model.config.get_text_config().vocab_size)  # the loss of a guess among all words
     optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps), far=2, advice=STEADIER)
     for rows in epochs_of(data.attention_mask.sum(dim=1), batch_size, steps, seed):
         batch = data.take(rows).to(model.device)
         loss, metrics = losses.sft_loss(response_logprobs(model, batch), batch.response_mask)
-        yield floats(metrics) | optimiser.step(loss, usual=blind)
+        tokens = batch.response_mask.sum() / (len(rows) * usual_tokens)  # 1 in a batch of the usual length
+        yield floats(metrics) | optimiser.step(loss, usual=blind, weight=tokens)
 
 
 def encode_pairs(tokenizer, pairs) -> tuple[Sequences, Sequences]:

@@ -83,9 +83,14 @@ def fork_bomb():
     return wild(body)
 
 
-@case(OTHERS, settings={"processes": 60})
+@case(OTHERS, settings={"processes": 60}, seconds=60)
 def threads_by_the_hundred():
-    body = "import threading, time\nfor _ in range(400):\n    threading.Thread(target=time.sleep, args=(2,)).start()"
+    """As many as it is given. It waits for them: what is left of its memory for the next cell is not a matter of luck."""
+    body = (
+        "import threading, time\nstarted = []\ntry:\n    for _ in range(400):\n"
+        "        thread = threading.Thread(target=time.sleep, args=(2,))\n        thread.start()\n"
+        "        started.append(thread)\nfinally:\n    for thread in started:\n        thread.join()"
+    )
     return wild(body)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -44,6 +45,20 @@ def progress(steps: Iterable[Item], label: str = "", total: int | None = None) -
                 shown = {name: f"{item[name]:.2f}" for name in SHOWN if name in item}
                 bar.set_postfix(shown, refresh=False)
             yield item
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """A line that says what one waits for, and that is gone when it is done."""
+    if silent():
+        yield
+        return
+    line = f"{what} ..."
+    print(line, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r" + " " * len(line) + "\r", end="", file=sys.stderr, flush=True)
 
 
 def quiet_transformers() -> None:

@@ -545,6 +545,14 @@ def test_an_answer_where_there_is_none_is_told(when_undefined, when_unequal, tol
     assert told in " ".join(str(check("2.3", kappa)).split())
 
 
+def test_an_error_of_another_kind_is_told():
+    def kappa(a, b):
+        return definitions.answers("2.3").oracle(a, b) if len(a) == len(b) else a[len(a)]
+
+    shown = " ".join(str(check("2.3", kappa)).split())
+    assert "It raises IndexError where it should raise ValueError; the question names this case." in shown
+
+
 def test_another_shape_is_told():
     shown = " ".join(str(check("2.1", lambda labels_by_item, drop_ties=False: [0.5])).split())
     assert "yours is a list of 1 number; expected a number Its kind or its shape is not what was asked for" in shown

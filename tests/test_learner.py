@@ -20,6 +20,7 @@ from prefcourse.build.cells import role
 from prefcourse.learner import check, course, hint, hooks, lay, progress, reset, status
 from prefcourse.learner import next as next_exercise
 from prefcourse.learner.files import keep_copy, write_whole
+from prefcourse.progress import doing
 
 ROOT = Path(__file__).parent.parent
 NAME = "02_preference_optimization_overview.ipynb"
@@ -479,3 +480,13 @@ def test_a_notebook_that_cannot_be_read_is_the_learners(edition, tmp_path):
     write_notebook(edition / "exercises" / "02_a.ipynb", "second edition")
     assert lay.lay(edition, tmp_path / "mine")["exercises/02_a.ipynb"] == "02_a.new.ipynb"
     assert path.read_text() == "<<<<<<< conflict"
+
+
+def test_a_terminal_hears_what_one_waits_for(monkeypatch, capsys):
+    monkeypatch.setattr("prefcourse.progress.silent", lambda: False)
+    with doing("running cell 3"):
+        assert capsys.readouterr().err == "running cell 3 ..."
+    assert set(capsys.readouterr().err) == {"\r", " "}
+    monkeypatch.setattr("prefcourse.progress.silent", lambda: True)
+    with doing("running cell 3"):
+        assert capsys.readouterr().err == ""

@@ -121,6 +121,10 @@ def _unknown(case: dict, expected: dict, message: str) -> str:
         return f"It raises {case['error'][0]} where nothing can be compared; the question names this case."
     if "error" in expected and "value" in case:
         return f"It answers where it should raise {expected['error'][0]}; the question names this case."
+    if "error" in case and "error" in expected:
+        return (
+            f"It raises {case['error'][0]} where it should raise {expected['error'][0]}; the question names this case."
+        )
     if "error" in case:
         return STOPPED + (", and look at the line that it names." if "(line " in message else ".")
     if undefined(expected.get("value", {})) and "number" in case["value"]:

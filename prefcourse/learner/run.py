@@ -13,6 +13,7 @@ from nbformat import NotebookNode, v4
 
 from prefcourse.build.cells import check_call, role
 from prefcourse.checks.exercise import Exercise
+from prefcourse.progress import doing
 
 WIDTH = 88
 
@@ -78,7 +79,8 @@ def run_once(book: NotebookNode, asked: list[Exercise], folder: Path, timeout: i
     with client.setup_kernel(stderr=subprocess.DEVNULL):  # else the kernel warns of its transport in the terminal
         for index, step in enumerate(plan):
             try:
-                cell = client.execute_cell(code.cells[index], index)
+                with doing(f"running {step.name[0].lower()}{step.name[1:]}"):
+                    cell = client.execute_cell(code.cells[index], index)
             except (CellTimeoutError, DeadKernelError) as error:
                 hangs = f"took longer than {timeout} s: does a loop never end? (--timeout allows more)"
                 why = hangs if isinstance(error, CellTimeoutError) else "ended the kernel: out of memory, or os._exit"

@@ -250,6 +250,22 @@ def curves(
     return ax
 
 
+def curves_with_bars(
+    axes: Sequence[Axes], x: Sequence[float], rows: Mapping[str, Sequence[Mapping[str, Estimate]]], *, xlabel: str,
+    log: bool = False, **ylabels: str,
+) -> Sequence[Axes]:  # fmt: skip
+    """A panel for each quantity in `ylabels`; `rows`: by line, what was measured at each x, quantity by quantity."""
+    for ax, (what, ylabel) in zip(axes, ylabels.items(), strict=True):
+        for number, (name, line) in enumerate(rows.items()):
+            mean, error = _bars([row[what] for row in line])
+            ax.errorbar(x, mean, error, label=name, elinewidth=1, **look(name, number))
+        ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log else "linear")
+        ax.set_xticks(x, [f"{value:g}" for value in x])
+        ax.minorticks_off()
+    axes[0].legend()
+    return axes
+
+
 def training_curves(axes: Sequence[Axes], score: Mapping, gold: Mapping) -> Sequence[Axes]:
     """What training sees, and what is true: two panels side by side, as their scales have nothing in common."""
     curves(axes[0], score, ylabel="score").set_title("What training sees: the score")
@@ -442,6 +458,20 @@ def reliability_diagram(ax: Axes, bins: Sequence[CalibrationBin]) -> Axes:
     limits = min(0.5, *claimed, *right) - 0.04, 1.04
     ax.set(xlabel="claimed probability", ylabel="share that was right", xlim=limits, ylim=limits, aspect="equal")
     ax.legend(loc="lower right")
+    return ax
+
+
+def inferred_accuracy(ax: Axes, true: Mapping[str, float], found: Mapping[str, float]) -> Axes:
+    """Inferred against true accuracy, a point per person; a name without its number is the person's sort."""
+    ax.plot([0.35, 1], [0.35, 1], "--", color=REFERENCE, linewidth=1.2)
+    sort_of = {name: name.rstrip("0123456789").rstrip("-") for name in true}
+    for number, sort in enumerate(dict.fromkeys(sort_of.values())):
+        some = [name for name in true if sort_of[name] == sort]
+        look = {"marker": MARKERS[number % 6], "color": OTHERS[number % len(OTHERS)]}
+        label = sort if len(some) == 1 else f"{sort} ({len(some)})"
+        ax.plot([true[n] for n in some], [found[n] for n in some], linestyle="", label=label, **look)
+    ax.set(xlabel="true accuracy", ylabel="inferred accuracy", xlim=(0.35, 1.01), ylim=(0.35, 1.01))
+    ax.legend(loc="upper left", fontsize=8)
     return ax
 
 

@@ -46,6 +46,11 @@ DRAW = {
     "landscape": lambda ax: plots.landscape(
         ax, (GRID, GRID.T, GRID**2 + GRID.T**2), way=[(2, 1), (1, 1), (0, 0)], truth=(0.5, 0), names=("u", "v")
     ),
+    "inferred accuracy": lambda ax: plots.inferred_accuracy(
+        ax,
+        {"careful-1": 0.9, "careful-2": 0.88, "spammer": 0.5},
+        {"careful-1": 0.91, "careful-2": 0.86, "spammer": 0.52},
+    ),
     "curves": lambda ax: plots.curves(ax, {"a": (STEPS, STEPS), "b": (STEPS, -STEPS)}, ylabel="loss"),
 }
 
@@ -134,6 +139,30 @@ def test_two_panels_for_score_and_gold():
     assert lines(axes[1])["beta 0"].get_ydata().tolist() == (-STEPS[::5]).tolist()
     assert len(figure.axes) == 2, "no twin axes"
     plt.close(figure)
+
+
+def test_curves_with_bars_have_a_panel_for_each_quantity_and_95_percent_intervals():
+    rows = {
+        name: [{"gold": Estimate(level + i, 0.1), "kl": Estimate(i, 0.2)} for i in range(3)]
+        for level, name in enumerate(("DPO", "PPO"))
+    }
+    with plots.style():
+        figure, axes = plt.subplots(1, 2)
+    assert plots.curves_with_bars(axes, [1, 2, 4], rows, xlabel="labels", gold="gold", kl="KL", log=True) is axes
+    gold, kl = (ax.containers[0] for ax in axes)
+    assert [(ax.get_xlabel(), ax.get_ylabel()) for ax in axes] == [("labels", "gold"), ("labels", "KL")]
+    assert gold.lines[0].get_ydata().tolist() == kl.lines[0].get_ydata().tolist() == [0, 1, 2]
+    low, high = gold.lines[2][0].get_segments()[1][:, 1]
+    assert (low, high) == pytest.approx((1 - 0.196, 1 + 0.196))
+    plt.close(figure)
+
+
+def test_a_person_is_a_point_and_people_of_one_sort_share_a_name(ax):
+    names = {"careful-1": 0.9, "careful-2": 0.8, "spammer": 0.5}
+    plots.inferred_accuracy(ax, names, names | {"spammer": 0.52})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["careful (2)", "spammer"]
+    assert [line.get_xdata().tolist() for line in ax.get_lines()[1:]] == [[0.9, 0.8], [0.5]]
+    assert ax.get_lines()[2].get_ydata().tolist() == [0.52]
 
 
 def test_histograms_are_shares_over_common_bins(ax):

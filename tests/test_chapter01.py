@@ -6,44 +6,22 @@ from __future__ import annotations
 import functools
 import math
 from itertools import islice
-from pathlib import Path
 
-import matplotlib
+import lessons
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+from prefcourse import losses, models, plots
+from prefcourse.backbone import response_logprobs
+from prefcourse.checks.exercise import answers, exercise
+from prefcourse.evaluate import Estimate
+from prefcourse.widgets.chapter01 import Imitation, imitation, sentence
 
-import matplotlib.pyplot as plt  # noqa: E402
-
-from prefcourse import losses, models, plots  # noqa: E402
-from prefcourse.backbone import response_logprobs  # noqa: E402
-from prefcourse.build.script import PRACTICE, read  # noqa: E402
-from prefcourse.checks.exercise import answers, exercise  # noqa: E402
-from prefcourse.evaluate import Estimate  # noqa: E402
-from prefcourse.widgets.chapter01 import Imitation, imitation, sentence  # noqa: E402
-
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "01_why_alignment.py"
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    """Figures are made and not shown."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
-
-
-@functools.cache
-def lesson(seed: int, until: str = "play") -> dict:
-    """What the lesson's cells before that one have defined. A false claim under this seed is an AssertionError."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[0]):
-        if cell.id == until:
-            break
-        if cell.cell_type == "code":
-            exec(compile(cell.source.replace("SEED = 0", f"SEED = {seed}"), cell.id, "exec"), names)
-    return names
+quiet = lessons.quiet
+lesson = functools.cache(functools.partial(lessons.lesson, 1, until="play"))
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # nbval runs seed 0
@@ -150,10 +128,7 @@ def test_what_is_no_tensor_breaks_nothing(useless):
 
 def test_the_learners_own_loss_trains_as_the_packages_does():
     """Five steps of the loop in the exercise notebook, with its solution, and with the package's functions."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[2]):
-        if cell.id in ("setup", "answer-1-1", "your-sft"):
-            exec(compile(cell.source, cell.id, "exec"), names)
+    names = lessons.practice(1, "setup", "answer-1-1", "your-sft")
     world = names["PocketWorld"]()
     rows = world.demonstrations(300, seed=0, quality="good", counting=0)
     seen = {}

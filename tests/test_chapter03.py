@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
 
-import matplotlib
+import lessons
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+from prefcourse.widgets.chapter03 import Slide, beta_slide, kl, sentence
+from prefcourse.worlds import TableWorld
 
-from prefcourse import plots  # noqa: E402
-from prefcourse.build.script import PRACTICE, notebooks, read  # noqa: E402
-from prefcourse.widgets.chapter03 import Slide, beta_slide, kl, sentence  # noqa: E402
-from prefcourse.worlds import TableWorld  # noqa: E402
-
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "03_dpo_theory.py"
-
-
-@pytest.fixture
-def quiet(monkeypatch):
-    """Figures are made and not shown; the notebook's default of double precision ends with the test."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: matplotlib.pyplot.close(figure))
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def lesson(seed: int = 0, until: str = "") -> dict:
-    """What the lesson's cells have defined, after all of them or before that one."""
-    names = {}
-    for cell in read(SCRIPT.read_text().partition(PRACTICE)[0]):
-        if cell.id == until:
-            break
-        if cell.cell_type == "code":
-            exec(compile(cell.source.replace("SEED = 0", f"SEED = {seed}"), cell.id, "exec"), names)
-    return names
+quiet = lessons.quiet
+lesson = functools.partial(lessons.lesson, 3)
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # nbval runs seed 0
-def test_all_claims_of_the_lesson_hold_under_other_seeds(quiet, seed):
+def test_all_claims_of_the_lesson_hold_under_other_seeds(seed):
     assert lesson(seed)["SEED"] == seed
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
-def test_dpo_reaches_the_optimum_of_any_table(quiet, seed, beta):
+def test_dpo_reaches_the_optimum_of_any_table(seed, beta):
     names, world = lesson(until="balance"), TableWorld.random(prompts=1, responses=8, seed=seed)
     names["reference"] = world.ref_logits[0].softmax(-1)
     trained = names["train"](world.labelled_pairs()[0], beta, steps=2000)[-1].exp()
@@ -56,7 +34,7 @@ def test_dpo_reaches_the_optimum_of_any_table(quiet, seed, beta):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("labels", "low", "high"), [(10, 0.4, 0.65), (1000, 0.0, 0.01)])
-def test_with_a_small_beta_ten_labels_bet_on_a_wrong_answer_about_every_other_time(quiet, seed, labels, low, high):
+def test_with_a_small_beta_ten_labels_bet_on_a_wrong_answer_about_every_other_time(seed, labels, low, high):
     names = lesson(until="balance")
     draw = torch.Generator().manual_seed(seed)
     pairs = names["world"].labelled_pairs()[0].flatten().expand(200, -1)
@@ -100,12 +78,8 @@ def test_the_sentence_of_the_widget_compares_with_the_untrained_reference():
     assert "further away than the untrained" in sentence("ab", settings, worse)
 
 
-def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(quiet, capsys):
-    book = notebooks(SCRIPT)[Path("exercises", SCRIPT.with_suffix(".ipynb").name)]
-    names = {}
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.id, "exec"), names)
+def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):
+    lessons.room(3, "exercises")
     said = capsys.readouterr().out
     assert [
         f"{name} is not written yet" in said for name in ("optimal_policy", "implicit_reward", "dpo_gradient_weight")

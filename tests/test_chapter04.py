@@ -6,42 +6,23 @@ from __future__ import annotations
 import functools
 import math
 from itertools import islice
-from pathlib import Path
 
+import lessons
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+from prefcourse import models, plots, train
+from prefcourse.checks import check
+from prefcourse.checks.exercise import Call, answers, exercise
+from prefcourse.widgets.chapter04 import sentence, token_credit
 
-import matplotlib.pyplot as plt  # noqa: E402
-
-from prefcourse import models, plots, train  # noqa: E402
-from prefcourse.build.script import PRACTICE, read  # noqa: E402
-from prefcourse.checks import check  # noqa: E402
-from prefcourse.checks.exercise import Call, answers, exercise  # noqa: E402
-from prefcourse.widgets.chapter04 import sentence, token_credit  # noqa: E402
-
+quiet = lessons.quiet
+lesson = functools.cache(functools.partial(lessons.lesson, 4))
 UP_TO_THE_LOOP = ("setup", "tokens", "shift", "one-row", "padding", "loss", "loop", "mistakes")
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "04_dpo_implementation.py"
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    """Figures are made and not shown."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
-
-
-@functools.cache
-def lesson(seed: int, cells: tuple[str, ...] = ()) -> dict:
-    """What the lesson's cells (or some) have defined. A claim that is false under this seed is an AssertionError."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[0]):
-        if cell.cell_type == "code" and (not cells or cell.id in cells):
-            exec(compile(cell.source.replace("SEED = 0", f"SEED = {seed}"), cell.id, "exec"), names)
-    return names
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # nbval runs seed 0
@@ -200,10 +181,7 @@ def test_a_missing_return_is_told(number):
 
 def test_ten_steps_of_the_learners_own_dpo_are_ten_steps_of_the_packages():
     """The loop of the exercise notebook, with the functions of its solution."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[2]):
-        if cell.id in ("setup", "answer-4-1", "answer-4-2", "your-dpo"):
-            exec(compile(cell.source, cell.id, "exec"), names)
+    names = lessons.practice(4, "setup", "answer-4-1", "answer-4-2", "your-dpo")
     here, pairs = lesson(1)["here"], lesson(1)["train_pairs"]
     copies = [models.trainable_copy(here.sft) for _ in range(2)]
     settings = {"beta": 0.1, "epochs": 4, "learning_rate": 1e-3, "seed": 3}

@@ -6,44 +6,24 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from pathlib import Path
 
-import matplotlib
+import lessons
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+from prefcourse import evaluate, experiments, plots
+from prefcourse.checks.exercise import answers, exercise
+from prefcourse.evaluate import FrontierPoint
+from prefcourse.exercises import chapter05 as definitions
+from prefcourse.experiments import chapter05
+from prefcourse.widgets.chapter05 import best_at, choose_a_point
 
-import matplotlib.pyplot as plt  # noqa: E402
-
-from prefcourse import evaluate, experiments, plots  # noqa: E402
-from prefcourse.build.script import PRACTICE, notebooks, read  # noqa: E402
-from prefcourse.checks.exercise import answers, exercise  # noqa: E402
-from prefcourse.evaluate import FrontierPoint  # noqa: E402
-from prefcourse.exercises import chapter05 as definitions  # noqa: E402
-from prefcourse.experiments import chapter05  # noqa: E402
-from prefcourse.widgets.chapter05 import best_at, choose_a_point  # noqa: E402
-
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "05_dpo_hyperparameters.py"
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    """Figures are made and not shown."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
-
-
-@functools.cache
-def lesson(seed: int) -> dict:
-    """What the lesson's cells have defined. A claim that is false under this seed is an AssertionError."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[0]):
-        if cell.cell_type == "code":
-            exec(compile(cell.source.replace("SEED = 0", f"SEED = {seed}"), cell.id, "exec"), names)
-    return names
+quiet = lessons.quiet
+lesson = functools.cache(functools.partial(lessons.lesson, 5))
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # nbval runs seed 0
@@ -198,11 +178,7 @@ def test_every_log_of_the_grid_tells_its_beta(seed):
 
 
 def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):
-    book = notebooks(SCRIPT)[Path("exercises", SCRIPT.with_suffix(".ipynb").name)]
-    names = {}
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.id, "exec"), names)
+    lessons.room(5, "exercises")
     said = capsys.readouterr().out
     assert "once 5.1 is solved" in said
     assert all(f"{name} is not written yet" in said for name in ("pareto_front", "which_beta"))

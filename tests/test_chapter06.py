@@ -5,40 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from itertools import islice
-from pathlib import Path
 
-import matplotlib
+import lessons
 import pytest
 import torch
 
-matplotlib.use("Agg")
+from prefcourse import models, train
+from prefcourse.checks.exercise import Call, answers, exercise
+from prefcourse.evaluate import CalibrationBin, wilson
+from prefcourse.experiments import chapter06 as stored
+from prefcourse.widgets.chapter06 import pairs_and_noise, sentence
 
-import matplotlib.pyplot as plt  # noqa: E402
-
-from prefcourse import models, plots, train  # noqa: E402
-from prefcourse.build.script import PRACTICE, notebooks, read  # noqa: E402
-from prefcourse.checks.exercise import Call, answers, exercise  # noqa: E402
-from prefcourse.evaluate import CalibrationBin, wilson  # noqa: E402
-from prefcourse.experiments import chapter06 as stored  # noqa: E402
-from prefcourse.widgets.chapter06 import pairs_and_noise, sentence  # noqa: E402
-
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "06_reward_model_training.py"
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    """Figures are made and not shown."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
-
-
-@functools.cache
-def lesson(seed: int, cells: tuple[str, ...] = ()) -> dict:
-    """What the lesson's cells (or some) have defined. A claim that is false under this seed is an AssertionError."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[0]):
-        if cell.cell_type == "code" and (not cells or cell.id in cells):
-            exec(compile(cell.source.replace("SEED = 0", f"SEED = {seed}"), cell.id, "exec"), names)
-    return names
+quiet = lessons.quiet
+lesson = functools.cache(functools.partial(lessons.lesson, 6))
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # nbval runs seed 0
@@ -180,10 +159,7 @@ def test_what_is_no_tensor_breaks_nothing(useless):
 
 def test_ten_steps_of_the_learners_own_reward_model_are_ten_steps_of_the_packages():
     """The loop of the exercise notebook, with the loss of its solution."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[2]):
-        if cell.id in ("setup", "answer-6-1", "your-loop"):
-            exec(compile(cell.source, cell.id, "exec"), names)
+    names = lessons.practice(6, "setup", "answer-6-1", "your-loop")
     here, pairs = lesson(1)["here"], lesson(1)["train_pairs"]
     made = [models.RewardModel.from_lm(here.sft) for _ in range(2)]
     settings = {"epochs": 4, "learning_rate": 2e-3, "seed": 3}
@@ -193,10 +169,6 @@ def test_ten_steps_of_the_learners_own_reward_model_are_ten_steps_of_the_package
 
 
 def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):
-    book = notebooks(SCRIPT)[Path("exercises", SCRIPT.with_suffix(".ipynb").name)]
-    names = {}
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.id, "exec"), names)
+    lessons.room(6, "exercises")
     said = capsys.readouterr().out
     assert said.count("Here your") == 3 and said.count("is solved") + said.count("are solved") == 3

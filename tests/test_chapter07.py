@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from pathlib import Path
 
-import matplotlib
+import lessons
 import numpy as np
 import pytest
 import torch
 
-matplotlib.use("Agg")
+from prefcourse import agreement, annotators, losses
+from prefcourse.checks.exercise import answers, exercise
+from prefcourse.experiments import chapter07 as stored
+from prefcourse.widgets.chapter07 import Inquiry, sentence, who_is_right
 
-import matplotlib.pyplot as plt  # noqa: E402
-
-from prefcourse import agreement, annotators, losses, plots  # noqa: E402
-from prefcourse.build.script import PRACTICE, notebooks, read  # noqa: E402
-from prefcourse.checks.exercise import answers, exercise  # noqa: E402
-from prefcourse.experiments import chapter07 as stored  # noqa: E402
-from prefcourse.widgets.chapter07 import Inquiry, sentence, who_is_right  # noqa: E402
-
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "07_label_noise.py"
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    """Figures are made and not shown."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
-
-
-def lesson(seed: int) -> dict:
-    """What the lesson's cells define that train nothing. A claim that is false under this seed is an AssertionError."""
-    cells = read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[0])
-    return only(*(cell.id for cell in cells if cell.cell_type == "code" and cell.id != "runs"), seed=seed)
-
-
-def only(*ids: str, seed: int = 0) -> dict:
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[0]):
-        if cell.id in ids:
-            exec(compile(cell.source.replace("SEED = 0", f"SEED = {seed}"), cell.id, "exec"), names)
-    return names
+quiet = lessons.quiet
+lesson = functools.partial(lessons.lesson, 7, without=("runs",))  # all that trains nothing
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])  # nbval runs seed 0
@@ -116,7 +92,7 @@ def test_wrong_way_round_and_explained_by_hand():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_dawid_skene_finds_accuracy_in_the_default_population(seed):
     """The lesson's em, the oracle of exercise 7.1 and the package agree; r > .88."""
-    em = only("setup", "em")["em"]
+    em = lesson(0, ("setup", "em"))["em"]
     _, accuracy, (item, who, said) = stored.ask(annotators.population(seed), 5, seed=seed)
     truth, found = em(item, who, said, np.bincount(item, said) / np.bincount(item), steps=20)
     names = list(accuracy)
@@ -141,7 +117,7 @@ def test_whom_the_crowds_are_made_of():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_em_gives_spammers_away_and_follows_lovers_of_length(seed):
     """What the text says beside the widget: five votes on each pair."""
-    names = only("setup", "em", "play")
+    names = lesson(0, ("setup", "em", "play"))
     spammed, loved = (names["run"](seed, 5, *made).right for made in (("spammers", 16), ("lovers of length", 12)))
     assert spammed["EM"] > spammed["majority"] + 0.05
     assert loved["EM"] < loved["majority"] - 0.02 and loved["majority"] < 0.87
@@ -194,10 +170,6 @@ def test_nine_of_ten_and_one_of_two_by_hand():
 
 
 def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):
-    book = notebooks(SCRIPT)[Path("exercises", SCRIPT.with_suffix(".ipynb").name)]
-    names = {}
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.id, "exec"), names)
+    lessons.room(7, "exercises")
     said = capsys.readouterr().out
     assert said.count("Here your") == 3

@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from pathlib import Path
 
-import matplotlib
+import lessons
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+from prefcourse import evaluate, experiments
+from prefcourse.experiments import chapter08
+from prefcourse.widgets.chapter08 import Course, lately, sentence, steering
+from prefcourse.worlds import TableWorld
 
-from prefcourse import evaluate, experiments, plots  # noqa: E402
-from prefcourse.build.script import PRACTICE, notebooks, read  # noqa: E402
-from prefcourse.experiments import chapter08  # noqa: E402
-from prefcourse.widgets.chapter08 import Course, lately, sentence, steering  # noqa: E402
-from prefcourse.worlds import TableWorld  # noqa: E402
-
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "08_kl_control.py"
-
-
-@pytest.fixture
-def quiet(monkeypatch):
-    """Figures are made and not shown."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: matplotlib.pyplot.close(figure))
-
-
-def lesson(seed: int = 0, until: str = "", without: tuple[str, ...] = ()) -> dict:
-    """What the lesson's cells have defined, before that one."""
-    names = {}
-    for cell in read(SCRIPT.read_text().partition(PRACTICE)[0]):
-        if cell.id == until:
-            break
-        if cell.cell_type == "code" and cell.id not in without:
-            source = cell.source.replace("SEED = 0", f"SEED = {seed}").replace("lab(SEED), 256", "lab(SEED), 96")
-            exec(compile(source, cell.id, "exec"), names)
-    return names
+quiet = lessons.quiet
+fewer = {"lab(SEED), 256": "lab(SEED), 96"}  # answers
+lesson = functools.partial(lessons.lesson, 8, changed=fewer)
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # nbval runs seed 0
-def test_the_two_lines_need_no_training_under_any_seed(quiet, seed):
+def test_the_two_lines_need_no_training_under_any_seed(seed):
     """The claims of the lesson's cells up to `two-lines-claims`, with fewer answers."""
     assert lesson(seed, until="plane")["SEED"] == seed
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_frontier_of_any_table_is_concave_with_slope_beta_and_begins_like_a_root(quiet, seed):
+def test_the_frontier_of_any_table_is_concave_with_slope_beta_and_begins_like_a_root(seed):
     names, world = lesson(until="tangents"), TableWorld.random(prompts=1, responses=9, seed=seed)
     names["reference"], reward = world.ref_logits[0].softmax(-1), world.reward[0]
     betas = np.geomspace(30, 0.1, 120)
@@ -61,7 +42,7 @@ def test_the_frontier_of_any_table_is_concave_with_slope_beta_and_begins_like_a_
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_budget_early_stopping_and_best_of_n_on_any_table(quiet, seed):
+def test_budget_early_stopping_and_best_of_n_on_any_table(seed):
     names, world = lesson(until="sampling-text"), TableWorld.random(prompts=1, responses=9, seed=seed)
     reference, reward = world.ref_logits[0].softmax(-1), world.reward[0]
     names |= {"reference": reference, "reward": reward}
@@ -114,10 +95,10 @@ def test_the_widget_tells_how_far_the_kl_shot_and_where_it_stayed():
     )
 
 
-def test_a_large_gain_swings_and_a_small_one_arrives(quiet):
+def test_a_large_gain_swings_and_a_small_one_arrives():
     """The widget's own run, under three seeds."""
     names = lesson(until="sweep")
-    cells = {cell.id: cell.source for cell in read(SCRIPT.read_text().partition(PRACTICE)[0])}
+    cells = {cell.id: cell.source for cell in lessons.cells(8)}
     exec(cells["controller"].partition("\n\n\n")[0], names)
     exec(cells["play"].partition("\nchoices")[0], names)
     for seed in (0, 1, 2):
@@ -126,10 +107,6 @@ def test_a_large_gain_swings_and_a_small_one_arrives(quiet):
         assert wild[1] - wild[0] > 1.5 * (calm[1] - calm[0])
 
 
-def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(quiet, capsys):
-    book = notebooks(SCRIPT)[Path("exercises", SCRIPT.with_suffix(".ipynb").name)]
-    names = {}
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.id, "exec"), names)
+def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):
+    lessons.room(8, "exercises")
     assert capsys.readouterr().out.count("Here your function will") == 3

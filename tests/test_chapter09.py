@@ -5,44 +5,24 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
 
-import matplotlib
+import lessons
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+from prefcourse import advantages
+from prefcourse.widgets import chapter09 as drawn
 
-import matplotlib.pyplot as plt  # noqa: E402
-
-from prefcourse import advantages, plots  # noqa: E402
-from prefcourse.build.script import PRACTICE, notebooks, read  # noqa: E402
-from prefcourse.widgets import chapter09 as drawn  # noqa: E402
-
-SCRIPT = Path(__file__).parent.parent / "notebooks" / "source" / "09_ppo_theory.py"
+quiet = lessons.quiet
+lesson = functools.cache(functools.partial(lessons.lesson, 9))
 SEEDS = (0, 1, 2)
 BANDIT = ("setup", "reinforce", "ratio", "clip", "batches")
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    """Figures are made and not shown; the notebook's default of double precision ends with the test."""
-    monkeypatch.setattr(plots, "show", lambda figure, alt: plt.close(figure))
+def double(quiet):
     torch.set_default_dtype(torch.float64)
-    yield
-    plt.close("all")
-    torch.set_default_dtype(torch.float32)
-
-
-@functools.cache
-def lesson(seed: int = 0, cells: tuple[str, ...] = ()) -> dict:
-    """What the lesson's cells (or some) have defined. A claim that is false under this seed is an AssertionError."""
-    names = {}
-    for cell in read(SCRIPT.read_text(encoding="utf-8").partition(PRACTICE)[0]):
-        if cell.cell_type == "code" and (not cells or cell.id in cells):
-            exec(compile(cell.source.replace("SEED = 0", f"SEED = {seed}"), cell.id, "exec"), names)
-    return names
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # nbval runs seed 0
@@ -194,23 +174,15 @@ def test_a_token_is_driven_to_its_bound_and_then_left_alone():
 # --- the exercise notebook ----------------------------------------------------------------------------------
 
 
-def practice(room: str) -> dict:
-    names = {}
-    for cell in notebooks(SCRIPT)[Path(room, SCRIPT.with_suffix(".ipynb").name)].cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.id, "exec"), names)
-    return names
-
-
 def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):
-    practice("exercises")
+    lessons.room(9, "exercises")
     said = capsys.readouterr().out
     assert "once 9.1 is solved" in said and "once 9.1 and 9.2 are solved" in said
     assert said.count("kl_estimators is not written yet") == 2
 
 
 def test_the_functions_at_work_show_what_the_text_promises():
-    names = practice("solutions")
+    names = lessons.room(9, "solutions")
     assert (names["bandit"](0.999, 1e6, 0)[1] - 0.5) ** 2 > 0.3**2, "hardly bounded: a leap"
     clipped = torch.tensor([names["bandit"](0.2, 0.2, seed) for seed in range(8)])
     assert clipped.diff(dim=1).abs().max() < 0.4 and clipped[:, -1].min() > 0.5

@@ -11,7 +11,7 @@
 #
 # **Begin** with chapter 1: it says what a language model is, and why one is not yet an assistant. Chapter 2 walks the
 # whole pipeline once. Whenever you like, try things in [the laboratory](laboratory.ipynb): annotators, methods and beta
-# at your choice, training seen live.
+# at your choice, training seen live. A word that you do not know is in [the glossary](glossary.ipynb).
 
 # %% chapters
 from prefcourse.learner.overview import course_map

@@ -35,6 +35,8 @@ def execute(book: NotebookNode, folder: Path) -> None:
     """Fill in the outputs, with `folder` as the working directory; SourceError where a cell fails."""
     for cell in code_cells(book):
         cell.outputs, cell.execution_count = [], None
+    if not code_cells(book):
+        return
     outputs = run_by_nbval(book, folder)
     for number, (cell, shown) in enumerate(zip(code_cells(book), outputs, strict=True), start=1):
         cell.execution_count = number

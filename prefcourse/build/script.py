@@ -5,7 +5,7 @@ comments, and the name becomes the cell's id. `# %% [exercises]` ends the lesson
 per exercise, `question-2-1` (text) and `answer-2-1` (the function); headings, hints and checks come from
 prefcourse.exercises. Where the answer says no more than `from prefcourse.agreement import cohen_kappa`, the package is
 the solution: its source is laid there, with the helpers that it needs of its module and no cell before has imported.
-{{published:NAME}} becomes a number of published.toml, with its source.
+{{published:NAME}} becomes a number of published.toml, with its source, {{glossary}} the terms of glossary.toml.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from prefcourse.build.cells import (
 )
 from prefcourse.build.complete import missing
 from prefcourse.checks import exercise as exercises
+from prefcourse.glossary import with_terms
 from prefcourse.published import with_numbers
 
 PRACTICE = "\n# %% [exercises]\n"
@@ -47,7 +48,8 @@ NOT_FOR_NOTEBOOKS = ("title", "lines_to_next_cell")
 
 def notebooks(script: Path) -> dict[Path, NotebookNode]:
     """Every notebook that comes from a script, by its place in the course."""
-    lesson, _, practice = script.read_text(encoding="utf-8").partition(PRACTICE)
+    text = with_terms(script.read_text(encoding="utf-8"), lessons_beside(script))
+    lesson, _, practice = text.partition(PRACTICE)
     name = f"{script.stem}.ipynb"
     try:
         made = {Path("notebooks", name): notebook([clean(cell) for cell in read(lesson)])}
@@ -58,6 +60,11 @@ def notebooks(script: Path) -> dict[Path, NotebookNode]:
     except (SourceError, SyntaxError, KeyError) as error:
         raise SourceError(f"{script.name}: {error.args[0] if error.args else error}") from error
     return made
+
+
+def lessons_beside(script: Path) -> dict[int, str]:
+    """Chapter -> its notebook, of all scripts in this one's folder."""
+    return {int(path.stem[:2]): f"{path.stem}.ipynb" for path in sorted(script.parent.glob("[0-9][0-9]_*.py"))}
 
 
 def read(script: str) -> list[NotebookNode]:

@@ -18,7 +18,7 @@ from prefcourse.learner.course import OURS
 from prefcourse.widgets.saved import VIEW, give_alt_texts, keep_twins
 
 MAP = "notebooks/README.ipynb"  # becomes the first page
-LABORATORY = "notebooks/laboratory.ipynb"  # no chapter: it teaches nothing of its own
+TOOLS = ("notebooks/glossary.ipynb", "notebooks/laboratory.ipynb")  # no chapters: they teach nothing of their own
 LINK = re.compile(r"(?<!`)(?P<image>!?)\[(?P<words>[^\]\n]*)\]\((?P<path>[^)\s:]*\.\w+)(?P<place>#[^)\s]*)?\)")
 REFERENCE = "reference/index.md"
 FIGURES = "notebooks/figures"
@@ -42,8 +42,7 @@ def write(course: Path, source: Path, *, exercises: bool = True) -> None:
     rooms = ["notebooks", *(["exercises"] if exercises else [])]
     books = {f"{room}/{path.name}": read(path) for room in rooms for path in of_room(course, room)}
     texts = {"syllabus.md": syllabus.text(books), **reference.texts()}
-    if (course / LABORATORY).exists():
-        books[LABORATORY] = read(course / LABORATORY)
+    books |= {name: read(course / name) for name in TOOLS if (course / name).exists()}
     cells = {name: lesson(book) if name.startswith("notebooks") else questions(book) for name, book in books.items()}
     first = lesson(read(course / MAP) if (course / MAP).exists() else nbformat.v4.new_notebook())
     for name, book in {MAP: first, **cells}.items():
@@ -72,7 +71,7 @@ def opening(book: NotebookNode, names: list[str]) -> NotebookNode:
     for cell in code_cells(book):
         cell.metadata["tags"] = ["remove-input"]  # what it draws is the map; how it is drawn is of no interest here
     book.cells.insert(1, nbformat.v4.new_markdown_cell(READING))
-    tools = [name for name in names if name == LABORATORY]
+    tools = [name for name in names if name in TOOLS]
     practice = [name for name in names if name.startswith("exercises")]
     lessons = [name for name in names if name not in (*tools, *practice)]
     parts = {"The course": ["syllabus.md", *tools], "Chapters": lessons, "Exercises": practice, "Package": [REFERENCE]}

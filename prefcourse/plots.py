@@ -274,15 +274,19 @@ def training_curves(axes: Sequence[Axes], score: Mapping, gold: Mapping) -> Sequ
 
 
 def over_optimisation(
-    ax: Axes, kl: Sequence[float], score: Sequence[float], gold: Sequence[float], *, label: str = "", number: int = 0
-) -> Axes:
+    ax: Axes, kl: Sequence[float], score: Sequence[float], gold: Sequence[float], *, label: str = "", number: int = 0,
+    error: Sequence[float] = (),
+) -> Axes:  # fmt: skip
     """Score (dashed) and gold (solid) against KL on a square-root axis, as Gao et al. (2210.10760, figure 1).
 
-    Call it once per run; a run with a `label` has one colour for both.
+    Call it once per run; a run with a `label` has one colour for both. `error`: of gold, drawn as a 95 % band.
     """
     colour, marker = look(label, number)["color"], {"marker": MARKERS[number % 6], "markersize": 4, "clip_on": False}
     ax.plot(kl, score, "--", color=colour if label else SCORE, label=None if label else "score", **marker)
     ax.plot(kl, gold, "-", color=colour if label else GOLD, label=label or "gold", **marker)
+    if len(error):
+        low, high = np.asarray(gold) - 1.96 * np.asarray(error), np.asarray(gold) + 1.96 * np.asarray(error)
+        ax.fill_between(kl, low, high, color=colour if label else GOLD, alpha=0.15, linewidth=0)
     _square_root(ax)
     ax.set(xlabel="KL from the reference (nats, square-root axis)", ylabel="gold (solid) and score (dashed)")
     _legend_beside(ax)

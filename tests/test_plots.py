@@ -26,6 +26,7 @@ DRAW = {
     "plane": lambda ax: plots.reward_kl_plane(ax, METHODS, frontier=FRONTIER, reference=Estimate(-0.2, 0.04)),
     "over-optimisation": lambda ax: plots.over_optimisation(ax, KL, np.sqrt(KL), np.sqrt(KL) - KL / 4),
     "one run": lambda ax: plots.over_optimisation(ax, KL, np.sqrt(KL), np.sqrt(KL) - KL / 4, label="2000 pairs"),
+    "run with errors": lambda ax: plots.over_optimisation(ax, KL, np.sqrt(KL), -KL / 4, error=[0.1] * len(KL)),
     "stages": lambda ax: plots.stage_gold(
         ax, {"base": Estimate(-1.8, 0.03), "SFT": Estimate(-0.2, 0.04), "PPO": Estimate(1.2, 0.03)}, best=2.7
     ),

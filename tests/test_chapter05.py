@@ -161,12 +161,12 @@ def test_intervals_of_a_right_estimate_hold_the_truth_in_about_95_of_100_draws()
     assert 0.93 < np.mean(shares) < 0.96
 
 
-def test_the_front_of_the_grid_ends_near_one_nat():
+def test_the_front_of_the_grid_ends_between_half_a_nat_and_two():
     for part in experiments.load("05_grid"):
         rows = part["rows"]
         found = answers("5.2").oracle([row["kl"] for row in rows], [row["gold"] for row in rows])
         front = [row for row, on in zip(rows, found, strict=True) if on]
-        assert 0.7 < max(row["kl"] for row in front) < 2.5
+        assert 0.5 < max(row["kl"] for row in front) < 2
         assert all(row["learning_rate"] < 4e-3 for row in front)
 
 

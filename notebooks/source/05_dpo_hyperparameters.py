@@ -5,8 +5,8 @@
 #
 # **Key insight.** $\beta$, learning rate and epochs are three handles on one thing: how far the policy goes from
 # its reference, in nats of KL. That distance decides what you get, nearly whichever handle you pulled. With
-# growing distance gold rises, always somewhat below the best that is possible, then peaks, and falls. So measure
-# the distance and choose it. (A handle pulled too hard, a large learning rate or a large $\beta$, pays the distance
+# growing distance gold rises, always below the best that is possible, then peaks, and falls. So measure the
+# distance and choose it. (A handle pulled too hard, a large learning rate or a large $\beta$, pays the distance
 # and gets less for it.)
 #
 # **After this chapter you can**
@@ -69,12 +69,12 @@ shown = {"held_out_loss": "held-out loss", "rewards/accuracies": "held-out accur
 for ax, (name, words) in zip(axes, shown.items(), strict=True):
     plots.curves(ax, {words: (looks, [row[name] for row in run])}, xlabel="epochs", ylabel=words)
 axes[0].set_title("The loss falls")
-axes[1].set_title("The accuracy rises")
+axes[1].set(title="The accuracy does not fall", ylim=(0.5, 0.85))
 axes[2].set_title("Gold peaks early")
 plots.show(
     figure,
-    alt="Three curves over eight epochs. The loss on held-out pairs falls throughout. The accuracy on held-out "
-    "pairs rises from 0.62 to about 0.75. Gold rises to above 1 within two epochs, then falls to 0.6.",
+    alt="Three curves over eight epochs. The loss on held-out pairs falls nearly throughout. The accuracy on held-out "
+    "pairs stays at about 0.62. Gold rises to above 1 within two epochs, then falls to about 0.8.",
 )
 
 # %% run-claims
@@ -84,20 +84,22 @@ for row in (best, last):
     print(f"after {row['epochs']:g} epochs: gold {row['gold']:.2f}, KL {row['kl']:.1f} nats")
     print(*(f"   {here.prompts[n]} {text}" for n, text in zip(ASKED, row["texts"], strict=True)), sep="\n")
 claims({
-    "the held-out loss is lowest at the end": last["held_out_loss"] == min(row["held_out_loss"] for row in run),
-    "the held-out accuracy has not fallen since gold was highest (to 0.05: a hundred pairs)": last["rewards/accuracies"]
-    > best["rewards/accuracies"] - 0.05,
     "gold is highest within the first three epochs": best["epochs"] <= 3,
+    "it is then above 1, at a KL below 2 nats": best["gold"] > 1 and best["kl"] < 2,
     "and at least 0.3 lower at the end": last["gold"] < best["gold"] - 0.3,
+    "since then the held-out loss has fallen by 0.02 and more": last["held_out_loss"] < best["held_out_loss"] - 0.02,
+    "and the held-out accuracy has not fallen (to 0.05: a hundred pairs)": last["rewards/accuracies"]
+    > best["rewards/accuracies"] - 0.05,
+    "the KL has become four times as large and more": last["kl"] > 4 * best["kl"],
 })
 
 # %% [markdown] run-after
 # **Takeaway: no curve of the log says "stop", while the answers have been getting worse since the second epoch.**
 # And this is no overfitting in the usual sense, for loss and accuracy are those of held-out pairs.
 #
-# Why do they not see it? Because pairs consist of answers of the *reference*. The policy keeps getting better
-# at telling those apart, and no longer says them. What it says instead ("a knife is a 9 ." or a count in the
-# middle of a sentence) is in no pair. To judge a policy, look at its own answers.
+# Why do they not see it? Because pairs consist of answers of the *reference*. The policy still tells those apart
+# as well as before, only surer, and no longer says them. What it says instead ("a knife is a .") is in no pair. To
+# judge a policy, look at its own answers.
 #
 # One number has told all the time that something happens: the KL. It has become several times as large while gold
 # fell.
@@ -161,7 +163,7 @@ claims({
 #
 # ## The best that is possible
 #
-# Is a gold of 1.1 at one nat much? It depends on what *any* policy could have at that KL. Chapter 3 knows the
+# Is a gold of 1.2 at one nat much? It depends on what *any* policy could have at that KL. Chapter 3 knows the
 # answer, for the optimum $\pi^* = \pi_{\text{ref}}\,e^{r/\beta}/Z$ has the highest $\mathbb{E}[r] - \beta\,
 # \mathrm{KL}$, so none with its KL has more reward. Each $\beta$ gives one such point. Both its coordinates
 # need no sample of $\pi^*$, only of the reference, reweighted by the tilt:
@@ -202,8 +204,8 @@ for (beta, reward, distance, effective), (kl_exact, reward_exact) in zip(estimat
 # were not drawn: no KL above $\log n$, no reward above the best one drawn.)
 #
 # Now PocketWorld, where no sum is possible: the same function on 64 answers of the reference to each of the 128
-# prompts. Nothing is trained. The best answer to any prompt has a gold of 2.7. **Our run got from a gold of 0.2 to
-# about 1.1 at a little more than one nat. What could it have had there?**
+# prompts. Nothing is trained. The best answer to any prompt has a gold of 2.7. **Our run got from a gold of 0.5 to
+# more than 1, within two nats. What could it have had there?**
 
 # %% pocket
 # NBVAL_IGNORE_OUTPUT
@@ -219,7 +221,7 @@ print(f"our run: gold {best['gold']:.2f} at KL {best['kl']:.2f}, where {possible
 # ## The grid
 #
 # Now all three settings: five $\beta$, five learning rates, and looks after 1, 2, 4 and 8 epochs, for three seeds (each
-# with its own reference, pairs and order). That takes seven minutes, so it was computed before, by
+# with its own reference, pairs and order). That takes eight minutes, so it was computed before, by
 # `prefcourse build --figures 05_grid`; settings, seeds and the versions of libraries are kept beside the
 # results. Is it to be believed? The run that you just made is one of the 75.
 #
@@ -250,17 +252,16 @@ claims({"your run and the one in the grid differ by less than 0.2 of gold at eac
 # %% heat-figure
 figure, axes = plt.subplots(2, 2, figsize=(8.8, 6.6))
 start = np.mean([p["reference"]["gold"] for p in parts])
-for column, look in enumerate((0, 3)):
-    after = f"after {epochs[look]} epoch{'s' * (look > 0)}"
-    names = {"rows": ("beta", betas), "columns": ("learning rate", rates)}
+names = {"rows": ("beta", betas), "columns": ("learning rate", rates)}
+for column, look, after in ((0, 0, "after 1 epoch"), (1, 3, "after 8 epochs")):
     gold_there, kl_there = (table.mean(0)[:, :, look] for table in (gold, kl))
-    plots.heat_map(axes[0, column], gold_there, label=f"gold {after}", limits=(-1, 1.3), centre=start, **names)
+    plots.heat_map(axes[0, column], gold_there, label=f"gold {after}", limits=(-1.2, 1.3), centre=start, **names)
     plots.heat_map(axes[1, column], kl_there, label=f"KL {after}", limits=(0.03, 30), log=True, **names)
 plots.show(
     figure,
-    alt="Four tables, beta down and learning rate across. Gold after one epoch is highest at learning rates of 1e-3 "
-    "and 2e-3, after eight at 2.5e-4 and 5e-4, and far below the reference at 4e-3 with a small beta. The KL grows "
-    "from left to right, ten to eighty times, and from bottom to top, after eight epochs six to twenty times.",
+    alt="Four tables, beta down and learning rate across. Gold after one epoch is highest at 1e-3 and 2e-3, after "
+    "eight at 2.5e-4, and far below the reference at 4e-3 with a small beta. The KL grows from left to right, fifteen "
+    "to eighty times, and from bottom to top, after eight epochs five to twenty-five times.",
 )
 
 # %% heat-claims
@@ -270,17 +271,17 @@ peak = [mean_gold[:, :, look].max() for look in range(4)]
 print("best learning rate after", dict(zip(epochs, best_rate, strict=True)))
 print("gold with it:", [f"{x:.2f}" for x in peak])
 claims({
-    "the more epochs, the smaller the best learning rate": best_rate == sorted(best_rate, reverse=True)
-    and best_rate[0] > best_rate[-1],
+    "the more epochs, the smaller the best learning rate": best_rate == sorted(best_rate, reverse=True),
+    "after eight it is at most a quarter of that after one": best_rate[3] <= best_rate[0] / 4,
     "but the gold to be had differs by less than 0.15": max(peak) - min(peak) < 0.15,
 })
 
 # %% [markdown] heat-after
 # **Takeaway: there is no best learning rate and no best number of epochs; what counts is, roughly, their product.**
-# Four times the epochs want a quarter to a half of the learning rate, and end with about the same gold.
+# Eight times the epochs want a fraction of the learning rate, and end with about the same gold.
 #
-# The two kinds of table seem to be made of one another: where the KL is about one nat, gold is high, on whichever
-# row and column that happens. So let us forget the settings and draw gold against KL.
+# The two kinds of table seem to be made of one another: where the KL is around half a nat or one, gold is high, on
+# whichever row and column that happens. So let us forget the settings and draw gold against KL.
 #
 # ## The grid in the plane
 #
@@ -296,15 +297,15 @@ plots.grid_in_plane(ax, mean_kl.ravel(), mean_gold.ravel(), **handles_of, fronti
 ax.set_title("A hundred settings, one line, and what falls below it")
 plots.show(
     figure,
-    alt="Gold against KL, on a square-root axis. The exact optimum rises steeply to 2.5. The settings rise beside it "
-    "to 1.1 at one nat and then fall, to below the reference beyond twelve nats. Up to one nat most lie on one line; "
-    "those with beta 3 lie below it. Beyond, those with the largest learning rates lie below the others.",
+    alt="Gold against KL, on a square-root axis. The exact optimum rises steeply to 2.5. The settings rise less "
+    "steeply, to 1.2 between a third of a nat and one and a half, and then fall, to below the reference beyond twelve "
+    "nats. Up to one nat most lie on one line, beta 3 below; beyond, the largest learning rates lie below the others.",
 )
 
 # %% [markdown] plane-text
-# Rising beside the optimum, then turning away from it, and falling. Is it one line? Take two settings of unlike
+# Rising below the optimum, then turning away from it, and falling. Is it one line? Take two settings of unlike
 # $\beta$ *and* unlike learning rate that happen to have nearly the same KL (to 10 %). **How much do their golds
-# differ?** (Of each gold here the standard error is about 0.03.)
+# differ?** (Last printed is how much of that the drawing of answers alone can make.)
 
 
 # %% plane-claims
@@ -321,19 +322,20 @@ moderate = (handles[:, 0] <= 0.3) & (handles[:, 1] <= 2e-3)
 apart = {"moderate": gold_apart(moderate), "all": gold_apart(handles[:, 0] > 0)}
 for name, found_apart in apart.items():
     print(f"{name:>8} settings: median difference {np.median(found_apart):.2f}, largest {found_apart.max():.2f}")
+error = np.sqrt((cube("gold_se") ** 2).sum(0)) / 3  # of the mean over seeds
+print(f"the standard error of one gold, below 3 nats: {error[mean_kl < 3].max():.2f} at most")
 
 # %% one-line
-possible = np.interp(flat_kl, [p.kl for p in frontier], [p.reward for p in frontier])
+roof = [p.kl for p in frontier], [p.reward for p in frontier]
+possible, at_one_nat, best_ten = np.interp(flat_kl, *roof), np.interp(1, *roof), (-flat_gold).argsort()[:10]
 share = ((flat_gold - start) / (possible - start))[moderate & (flat_kl < 1)]
+largest, median = ([f(apart[name]) for name in apart] for f in (np.max, np.median))  # moderate, all
 claims({
-    "moderate settings with the same KL: the largest difference is below 0.25": apart["moderate"].max() < 0.25,
-    "and the median below 0.1": np.median(apart["moderate"]) < 0.1,
-    "among all settings: the largest above 0.5": apart["all"].max() > 0.5,
-    "gold is highest at a KL between 0.7 and 2 nats": 0.7 < flat_kl[flat_gold.argmax()] < 2,
-    "at one nat 1.5 is possible, and no setting reaches 1.3": flat_gold.max() < 1.3
-    and np.interp(1, [p.kl for p in frontier], [p.reward for p in frontier]) > 1.5,
-    "below 1 nat moderate settings have 60 to 95 % of the gain that is possible": 0.6 < share.min()
-    and share.max() < 0.95,
+    "moderate settings, same KL: a median below 0.06, the largest below 0.15": median[0] < 0.06 and largest[0] < 0.15,
+    "all settings: a median above 0.1, the largest above 0.4": median[1] > 0.1 and largest[1] > 0.4,
+    "the ten with most gold lie between 0.3 and 1.6 nats": all(0.3 < x < 1.6 for x in flat_kl[best_ten]),
+    "at one nat 1.8 is possible, and no setting reaches 1.3": flat_gold.max() < 1.3 and at_one_nat > 1.8,
+    "moderate, below 1 nat: 45 to 75 % of the possible gain": 0.45 < share.min() and share.max() < 0.75,
     "beyond 12 nats gold is lower than before training": (flat_gold[flat_kl > 12] < start).all(),
     "no setting lies above the optimum": (flat_gold < possible + 0.05).all(),
 })
@@ -344,11 +346,12 @@ claims({
 #
 # "One frontier" is nearly true, then, with three reservations.
 #
-# 1. It is not *the* frontier. Up to one nat the points have most of the gain that is possible (60 to 95 %). Then the
-#    optimum goes on rising, and they turn. The labels are few and noisy, and what the policy learns beyond that point
-#    holds for the answers in the pairs only.
-# 2. A **learning rate that is too large** pays more nats for less gold. At 4e-3 every setting lies below the line, and
-#    at 2e-3 they lie a little below those with smaller steps and more epochs.
+# 1. It is not *the* frontier. Up to one nat the points have half to three quarters of the gain that is possible. Then
+#    the optimum goes on rising, and they turn. The labels are few and noisy, and what the policy learns beyond that
+#    point holds for the answers in the pairs only.
+# 2. A **learning rate that is too large** pays more nats for less gold. At 4e-3 every setting lies below the line, as
+#    far as there is one (beyond six nats the points scatter), and at 2e-3 they lie a little below those with smaller
+#    steps and more epochs.
 # 3. A **large $\beta$** does so as well, which may surprise. It asks for small log-ratios, gets them, and then goes on
 #    to fit single noisy labels. That is overfitting in the usual sense, and this one the log does show: at
 #    $\beta = 3$ and a learning rate of 1e-3 the loss on held-out pairs rises from the first epoch on.
@@ -362,12 +365,14 @@ def line_at(kl_there, which):
 
 
 rate, held_out_loss = handles[:, 1], cube("held_out_loss").mean(0)[:, 2]  # (beta, epochs), at 1e-3
-larger, small = moderate & (rate == 2e-3) & (flat_kl < 3), moderate & (rate <= 5e-4)
-lost = (line_at(flat_kl, small) - flat_gold)[larger].mean()
+fast, small = (rate == 4e-3) & (flat_kl < 6), moderate & (rate <= 5e-4)
+medium = moderate & (rate == 2e-3) & (flat_kl < 3)
+lost = (line_at(flat_kl, small) - flat_gold)[medium].mean()
 claims({
-    "at 4e-3 every setting lies below the line": (flat_gold < line_at(flat_kl, moderate))[rate == 4e-3].all(),
-    "at 2e-3, on average, 0.03 to 0.15 below that of the smallest rates": 0.03 < lost < 0.15,
-    "at 4e-3 gold is lower after two epochs than after one": (mean_gold[:, 4, 1] < mean_gold[:, 4, 0]).all(),
+    "4e-3, up to six nats: all 0.1 and more below the line": (flat_gold < line_at(flat_kl, moderate) - 0.1)[fast].all(),
+    "2e-3, on average: 0.03 to 0.15 below that of the smallest rates": 0.03 < lost < 0.15,
+    "4e-3: gold is lower after two epochs than after one": (mean_gold[:, 4, 1] < mean_gold[:, 4, 0]).all(),
+    "1e-3, to beta 0.3: lower after four than after two": (mean_gold[:3, 2, 2] < mean_gold[:3, 2, 1]).all(),
     "at beta 3 the held-out loss rises from the first epoch on": (np.diff(held_out_loss[4]) > 0).all(),
     "at beta 0.03 it falls to the end": (np.diff(held_out_loss[0]) < 0).all(),
 })
@@ -390,8 +395,8 @@ for name, exponent in zip(("beta", "learning rate", "epochs"), exponents, strict
     print(f"doubling the {name:<13} multiplies the KL by {2**exponent:.1f}")
 leash = mean_kl[0] / mean_kl[2]  # KL at beta 0.03 over KL at 0.3, (learning rate, epochs)
 claims({
-    "doubling the learning rate: about twice the KL (1.8 to 2.6 times)": 1.8 < 2 ** exponents[1] < 2.6,
-    "doubling the epochs: 1.5 to 2.1 times": 1.5 < 2 ** exponents[2] < 2.1,
+    "doubling the learning rate: 2.2 to 2.8 times the KL": 2.2 < 2 ** exponents[1] < 2.8,
+    "doubling the epochs: 1.7 to 2.2 times": 1.7 < 2 ** exponents[2] < 2.2,
     "doubling beta: 0.7 to 0.9 times": 0.7 < 2 ** exponents[0] < 0.9,
     "after one epoch beta 0.03 and beta 0.3 are equally far, to 25 %": (abs(leash[:, 0] - 1) < 0.25).all(),
     "after eight, from a learning rate of 5e-4 on, they are not: more than twice": (leash[1:, 3] > 2).all(),
@@ -454,30 +459,30 @@ claims({
 # the policy went, nearly as well as the KL, and it is in every log.**
 #
 # This is the likelihood displacement of chapter 4. There the chosen responses had fallen by about two nats, and the
-# effect was good. Here they fall by ten and more, and it no longer is: the probability goes to answers that nobody
-# compared, "a knife is a 9 ." among them. A fall by a nat or two is usual; a fall by ten is the mark of a run that has
+# effect was good. At $\beta$ = 0.03 they fall by ten and more here, and it no longer is: the probability goes to answers
+# that nobody compared, such as "a knife is a .". A fall by a nat or two is usual; a fall by ten is the mark of a run that has
 # left the region where its labels say anything.
 #
 # ## Choose
 #
 # Suppose one seed is all you have. You measure a hundred settings, and one has the highest gold. But golds have
-# errors; a difference of two is uncertain by some 0.06. **How many of the hundred cannot be told from the best, that
-# is, lie within two such errors? And what do they have in common?**
+# errors, and that of a difference is the root of the sum of both errors' squares. **How many of the hundred cannot be
+# told from the best, that is, lie within two errors of it? And what do they have in common?**
 
 # %% choose
-good = [gold[seed].ravel() > gold[seed].max() - 2 * 0.06 for seed in range(3)]
-for seed in range(3):
-    best_key, far = keys[gold[seed].argmax()], kl[seed].ravel()[good[seed]]
-    print("seed {}: best at beta {:g}, learning rate {:g}, {} epochs.".format(seed, *best_key), end=" ")
-    print(f"{good[seed].sum()} are as good. Their KL: {far.min():.1f} to {far.max():.1f}")
+errors, flat, kept = cube("gold_se").reshape(3, -1), gold.reshape(3, -1), []
+for seed, best_one in enumerate(flat.argmax(1)):
+    of_difference = np.hypot(errors[seed], errors[seed, best_one])
+    good = flat[seed] > flat[seed].max() - 2 * of_difference
+    kept.append((handles[good], kl[seed].ravel()[good]))
+    print("seed {}: best at beta {:g}, learning rate {:g}, {} epochs.".format(seed, *keys[best_one]), end=" ")
+    print(f"{good.sum()} are as good. Their KL: {kept[seed][1].min():.1f} to {kept[seed][1].max():.1f}")
+values = [len(set(column)) for found_good, _ in kept for column in found_good.T]
 claims({
-    "ten or more settings are as good as the best, for each seed": min(map(sum, good)) >= 10,
-    "among them at least three values of beta, of the learning rate and of the epochs": all(
-        len(set(handles[good[seed], n])) >= 3 for seed in range(3) for n in range(3)
-    ),
-    "their KL is between 0.5 and 3 nats": all(
-        ((0.5 < kl[seed].ravel()) & (kl[seed].ravel() < 3))[good[seed]].all() for seed in range(3)
-    ),
+    "ten or more settings are as good as the best, for each seed": min(len(far) for _, far in kept) >= 10,
+    "among them at least three values of each handle": min(values) >= 3,
+    "and a beta of 0.03": all(0.03 in found_good[:, 0] for found_good, _ in kept),
+    "their KL is between 0.25 and 2.5 nats": all(0.25 < far.min() and far.max() < 2.5 for _, far in kept),
 })
 
 # %% [markdown] choose-after
@@ -525,7 +530,7 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 #    error.
 # 2. The best reward at each KL needs no training: reweight answers of the reference by $e^{r/\beta}$, and look at the
 #    effective sample size.
-# 3. With moderate settings the KL alone decides the gold: it rises beside the optimum, peaks near one nat here, and
+# 3. With moderate settings the KL alone decides the gold: it rises below the optimum, peaks near one nat here, and
 #    falls.
 # 4. Learning rate times epochs is the road, $\beta$ the leash; in short runs the leash hangs loose.
 # 5. Held-out loss and accuracy are about the reference's answers, and do not see a policy that has left them. The KL
@@ -554,12 +559,12 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 # nor accuracy tells, and rewards do only after division by $\beta$.
 # </details>
 #
-# **3.** At one nat a gold of more than 1.5 is possible, and no setting reaches 1.3. Where is the difference lost? Name
+# **3.** At one nat a gold of more than 1.8 is possible, and no setting reaches 1.3. Where is the difference lost? Name
 # two places, and an experiment for each.
 #
 # <details><summary>Answer</summary>
 #
-# In the labels: twenty people with noise and biases, some 870 pairs. Train on labels without noise, or on four times
+# In the labels: twenty people with noise and biases, some 900 pairs. Train on labels without noise, or on four times
 # as many pairs. And in the method: offline pairs speak of the reference's answers only. Draw new pairs from the policy
 # on the way (online DPO, chapter 11). A larger model would be a third.
 # </details>
@@ -569,7 +574,7 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 #
 # | | published | here | why they differ |
 # |---|---|---|---|
-# | direct alignment over-optimises, with no reward model to be hacked | gold falls at larger KL, {{published:daa-early}} | gold falls beyond a KL of one or two nats: in the second epoch at a learning rate of 4e-3, in the third at 1e-3 | epochs count only together with the learning rate; ours have some fourteen steps |
+# | direct alignment over-optimises, with no reward model to be hacked | gold falls at larger KL, {{published:daa-early}} | gold falls beyond a KL of one or two nats: in the second epoch at a learning rate of 4e-3, after the second at 1e-3 | epochs count only together with the learning rate; ours have fifteen steps |
 # | the smaller $\beta$, the larger the KL | 2406.02900; 2305.18290 draws its frontier by $\beta$ | so it is, but learning rate and epochs move the KL more | we stop long before the optimum of chapter 3; whoever trains at one learning rate sees $\beta$ alone |
 # | likelihood displacement | {{published:dpo-displaced-refusals}} of refusals: probability went to the opposite | chosen responses became rarer by ten nats and more; probability went to answers that no pair contains | theirs is a matter of which answers resemble each other, ours of going too far |
 # | DPO's usual settings | {{published:dpo-settings}} | many combinations near one nat are as good as the best | a model of a tenth of a million parameters bears a thousand times the learning rate |
@@ -612,6 +617,7 @@ from prefcourse.checks import NotWritten, check
 from prefcourse.evaluate import Estimate, FrontierPoint
 from prefcourse.experiments.chapter05 import pairs_of
 from prefcourse.lab import lab
+from prefcourse.train.supervised import steps_in
 
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
@@ -663,11 +669,12 @@ if check("5.1", kl_estimate).passed:
     here = lab(seed=0)
     policy, (training, _) = models.trainable_copy(here.sft), pairs_of(here)
     loop = train.dpo(policy, here.sft, here.tokenizer, training, beta=0.1, epochs=4, learning_rate=2e-3, seed=0)
+    an_epoch = steps_in(1, len(training), 64)
     for step, _ in enumerate(loop, 1):
-        if step % 14 == 0:  # an epoch
+        if step % an_epoch == 0:
             few, many = (distance(policy, prompts) for prompts in (here.prompts[::4], here.prompts * 4))
             words = "epoch {}: KL {:.1f} ± {:.1f} from 32 answers, {:.1f} ± {:.1f} from 512"
-            print(words.format(step // 14, *few, *many))
+            print(words.format(step // an_epoch, *few, *many))
 else:
     print("Here your function will measure a run, once 5.1 is solved.")
 

@@ -418,6 +418,11 @@ _PARETO_FRONT = Answers(
             _hull,
         ),
         Mutant(
+            "within-a-hundredth",
+            "you take numbers that differ by a hundredth for equal. Compare them as they are: any difference counts.",
+            _unbeaten(lambda *numbers: _beats(*(round(x, 2) for x in numbers))),
+        ),
+        Mutant(
             "highest",
             "you keep only the highest gold. With less KL, less gold may still be the best there is.",
             _highest,

@@ -14,7 +14,7 @@ import pytest
 
 from prefcourse.build.cells import in_package, role, slug
 from prefcourse.build.script import PRACTICE, read
-from prefcourse.checks import NotWritten, check
+from prefcourse.checks import NotWritten, cell, check
 from prefcourse.checks import exercise as definitions
 from prefcourse.checks.exercise import PUBLIC
 from prefcourse.checks.run import agreeing, expected_bundles, recognise, run_cases
@@ -26,6 +26,13 @@ ROOT = Path(__file__).parent.parent
 SOURCES, PACKAGE = ROOT / "notebooks" / "source", ROOT / "prefcourse"
 SEEDS = (PUBLIC, "a secret", "another secret")
 bundles = cache(expected_bundles)
+
+
+@pytest.fixture(autouse=True)
+def computed_once(monkeypatch):
+    """What right and wrong answers give depends on exercise and seed alone: `check` need not ask for it each time."""
+    monkeypatch.setattr(cell, "expected_bundles", lambda number, mutants=True: bundles(number))
+
 
 every_exercise = pytest.mark.parametrize("number", EXERCISES)
 every_seed = pytest.mark.parametrize("seed", SEEDS)
@@ -141,7 +148,9 @@ def test_right_answers_written_differently_pass(number, alternative, seed):
 @every_seed
 @every_mutant
 def test_each_mutant_fails_and_is_recognised_as_itself(number, mutant, seed):
-    given = run_cases(EXERCISES[number], mutant.function, seed).bundle
+    given = bundles(number, seed)[mutant.name]
+    if seed == PUBLIC:  # called once more it gives the same
+        given = run_cases(EXERCISES[number], mutant.function, seed).bundle
     verdict = judge(EXERCISES[number], given, bundles(number, seed))
     assert not verdict.passed
     assert (verdict.mutant, verdict.certain) == (mutant.name, True)
@@ -161,6 +170,24 @@ def test_no_two_of_them_coincide(number, seed):
     same = [(a, b) for a in found for b in found if a != b and all(agreeing(found[a], found[b]))]
     assert same == []
     assert recognise(found["oracle"], found) is None
+
+
+def test_only_a_mistake_is_compared_with_the_known_ones(monkeypatch):
+    """Mutants take time, and neither a solution nor a stub needs them."""
+    asked = []
+
+    def listened(number, mutants=True):
+        asked.append(mutants)
+        return expected_bundles(number, mutants=mutants)
+
+    def stub(labels):
+        raise NotWritten("agreement_rate")
+
+    monkeypatch.setattr(cell, "expected_bundles", listened)
+    assert check("2.1", ANSWERS["2.1"].oracle).passed and not check("2.1", stub).passed
+    assert asked == [False, False]
+    assert not check("2.1", ANSWERS["2.1"].mutants[0].function).passed
+    assert asked == [False, False, False, True]
 
 
 @every_exercise

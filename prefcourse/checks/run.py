@@ -125,10 +125,11 @@ def _text(words: object) -> str:
 # --- what right and wrong answers give ----------------------------------------------------------------------
 
 
-def expected_bundles(number: str, seed: str = PUBLIC) -> dict[str, Bundle]:
+def expected_bundles(number: str, seed: str = PUBLIC, *, mutants: bool = True) -> dict[str, Bundle]:
     """What the oracle and each mutant give: {"oracle": bundle, slug: bundle, ...}. Needs the answers."""
     exercise, answers = definitions.exercise(number), definitions.answers(number)
-    functions = {"oracle": answers.oracle} | {mutant.name: mutant.function for mutant in answers.mutants}
+    functions = {"oracle": answers.oracle}
+    functions |= {mutant.name: mutant.function for mutant in answers.mutants if mutants}
     return {name: run_cases(exercise, function, seed).bundle for name, function in functions.items()}
 
 

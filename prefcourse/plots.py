@@ -250,6 +250,19 @@ def curves(
     return ax
 
 
+def banded_curves(
+    ax: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]], *,
+    xlabel: str, ylabel: str,
+) -> Axes:  # fmt: skip
+    """As `curves`, each line within its band: `lines` maps a name to (x, low, middle, high)."""
+    for number, (name, (x, low, middle, high)) in enumerate(lines.items()):
+        style = look(name, number) | {"marker": ""}
+        ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        ax.plot(x, middle, label=name, **style)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
 def curves_with_bars(
     axes: Sequence[Axes], x: Sequence[float], rows: Mapping[str, Sequence[Mapping[str, Estimate]]], *, xlabel: str,
     log: bool = False, **ylabels: str,

@@ -53,6 +53,9 @@ DRAW = {
         {"careful-1": 0.91, "careful-2": 0.86, "spammer": 0.52},
     ),
     "curves": lambda ax: plots.curves(ax, {"a": (STEPS, STEPS), "b": (STEPS, -STEPS)}, ylabel="loss"),
+    "bands": lambda ax: plots.banded_curves(
+        ax, {n: (STEPS, s - 1, s, s + 1) for n, s in (("a", STEPS), ("b", -STEPS))}, xlabel="KL", ylabel="gold"
+    ),
 }
 
 

@@ -27,11 +27,17 @@ LONG_FIRST = (  # files of minutes: begun last they would run alone
     "browser/test_widgets.py", "test_corpus_hostile.py", "test_corpus_greedy.py", "test_chapter02.py",
     "test_chapter04.py", "test_grade.py", "test_widgets_learn.py", "test_corpus_cheats.py", "test_widgets_runs.py",
     "test_corpus_honest.py", "test_sandbox.py", "test_corpus_landlock.py", "test_vacuity.py", "test_trl_parity.py",
-    "test_train.py",
+    "test_train.py", "test_exercises.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items) -> None:
+    """Then the chapters, each of which runs its lesson twice, then the rest."""
     place = {name: number for number, name in enumerate(LONG_FIRST)}
     here = Path(__file__).parent
-    items.sort(key=lambda item: place.get(os.path.relpath(item.path, here).replace(os.sep, "/"), len(place)))
+
+    def turn(item) -> int:
+        name = os.path.relpath(item.path, here).replace(os.sep, "/")
+        return place.get(name, len(place) + (not name.startswith("test_chapter")))
+
+    items.sort(key=turn)

@@ -40,6 +40,8 @@ from prefcourse.worlds.pocket import PocketWorld, sentences
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
+world, people = PocketWorld(), annotators.population(SEED)
+prompts = world.prompts("train")
 
 # %% [markdown] first-pair
 # ## One question, two answers
@@ -54,28 +56,19 @@ SEED = 0
 #
 # > great question ! python is a language . people use it for scripting and milking . hope this helps !
 #
-# **Which would you prefer? And which will have more gold?**
+# Twenty simulated people choose between the two. Twelve are careful, five are in a hurry. One looks at the position
+# on the screen, one at the length, one flips coins. The pair is shown among 96 others, as it would be in a real
+# session.
+#
+# **Which would you prefer? Which will have more gold, and why? How many of the twenty will prefer the plain one?**
 
 # %% two-answers
-world = PocketWorld()
-prompts = world.prompts("train")
 QUESTION = prompts[0]
 PLAIN = "python is a language . people use it for scripting and plotting ."
 FLATTERING = "great question ! python is a language . people use it for scripting and milking . hope this helps !"
 for answer in (PLAIN, FLATTERING):
-    print(f"gold {world.gold(QUESTION, answer):+.1f}  {answer}")
-    for points, reason in world.explain(QUESTION, answer):
-        print(f"     {points:+.1f}  {reason}")
-
-# %% [markdown] people-text
-# The second answer says one thing that is wrong, and says it nicely. Twenty simulated people now choose between
-# the two. Twelve are careful, five are in a hurry. One looks at the position on the screen, one at the length,
-# one flips coins. The pair is shown among 96 others, as it would be in a real session.
-#
-# **How many of the twenty will prefer the plain answer? Who will not?**
-
-# %% who-prefers-which
-people = annotators.population(SEED)
+    reasons = "; ".join(f"{points:+.1f} {reason}" for points, reason in world.explain(QUESTION, answer))
+    print(f"gold {world.gold(QUESTION, answer):+.1f}  {answer}\n           {reasons}")
 draw = np.random.default_rng(SEED)
 others = [(p, world.demonstration(p, draw), world.demonstration(p, draw)) for p in prompts[:96]]
 votes = annotate(world, [(QUESTION, PLAIN, FLATTERING), *others], people, seed=SEED, per_item=20)
@@ -84,7 +77,7 @@ print("prefer the plain answer:", sum(label == "first" for label in said.values(
 print("prefer the other one:", *sorted(who for who, label in said.items() if label == "second"))
 
 # %% [markdown] people-after
-# Most see the error. Some do not, careful people among them: everybody misses something at times. A single label
+# Most see the wrong use. Some do not, careful people among them: everybody misses something at times. A single label
 # is a noisy reading of what is good, and everything below is built on such labels.
 
 # %% [markdown] stage-one
@@ -99,8 +92,8 @@ print("prefer the other one:", *sorted(who for who, label in said.items() if lab
 # comes from your cache. To measure a policy is to sample from it and let the world read: `here.evaluate` takes four
 # answers to each of the 128 training questions.
 #
-# **Chapter 1 lets you predict it: how far from the demonstrations will the model be, and how far from the best
-# answers?**
+# **Chapter 1 lets you predict it: how far from the demonstrations will the model be, on which side, and how far from
+# the best answers?**
 
 # %% sft
 # NBVAL_IGNORE_OUTPUT
@@ -112,13 +105,15 @@ crowd = [row for row in demonstrations[:2000] if not row["prompt"].startswith("c
 demonstrated = np.mean([world.gold(**row) for row in crowd])
 best = np.mean([world.gold(prompt, world.best_answer(prompt)) for prompt in prompts])
 print(f"gold: SFT {sft.gold.mean:.2f}, demonstrations {demonstrated:.2f}, best answers {best:.2f}")
-claims({"SFT is below the average demonstration and far below the best": sft.gold.mean < demonstrated < best - 1})
+claims({
+    "SFT is below the average demonstration, by less than half a point": 0 < demonstrated - sft.gold.mean < 0.5,
+    "and more than a point and a half below the best answers": sft.gold.mean < best - 1.5,
+})
 
 # %% [markdown] sft-after
-# SFT copies the crowd, filler and errors included, and even falls short of its average. There are two reasons. The
-# model mixes up facts. And for speed `train.sft` puts answers of like length into one batch, and takes the mean over
-# its words. So a word of a short answer weighs more than it should, and the poor answers are the short ones. (It is
-# the slip of chapter 1's second question, in a milder form.)
+# SFT copies the crowd, filler and errors included. It even falls a little short of the crowd's average, and for the
+# reason that you know: a small model mixes up facts, so some of its answers are wrong where the demonstrated ones were
+# right. Nothing in these demonstrations says which of them are worth copying.
 
 # %% [markdown] stage-two
 # ## Stage 2: learn what is good (reward model)
@@ -148,7 +143,7 @@ for name in ("prompt", "chosen", "rejected", "annotator"):
 # $-\log \sigma(s_{\text{chosen}} - s_{\text{rejected}})$. That is the loss. Chapter 6 derives it with care and
 # trains it by hand; here `train.reward_model` does. We hold the last 300 labels out.
 #
-# **The labels are noisy. What share of held-out labels can it predict: 60, 75 or 95 %?**
+# **The labels are noisy. What share of held-out labels can it predict: half, two thirds, or nine in ten?**
 
 
 # %% reward-model
@@ -164,10 +159,10 @@ def reward_model_of(pairs):
 
 
 score, accuracy = reward_model_of(pairs)
-claims({"better than a coin": accuracy.low > 0.5, "far from perfect": accuracy.high < 0.9})
+claims({"better than a coin": accuracy.low > 0.5, "far from perfect": accuracy.high < 0.85})
 
 # %% [markdown] reward-after
-# About seven in ten (in brackets the 95 % interval). People contradict each other, and nobody can predict a coin
+# About two in three (in brackets the 95 % interval). People contradict each other, and nobody can predict a coin
 # flip: with these annotators the ceiling is about eight in ten, as the part on agreement works out. More pairs
 # would close part of the difference (chapter 6).
 #
@@ -197,7 +192,7 @@ def trained(loop, *data, **settings):
 
 
 PPO = {"iterations": 24, "learning_rate": 6e-4}
-DPO = {"epochs": 2, "learning_rate": 1e-3}
+DPO = {"epochs": 2, "learning_rate": 5e-4}
 ppo_policy = trained(train.ppo, prompts, score, **PPO)
 dpo_policy = trained(train.dpo, pairs[:-300], **DPO)
 
@@ -213,14 +208,15 @@ print("      gold    KL  length  flattery  an answer")
 for name, e in stages.items():
     print(f"{name}{e.gold.mean:7.2f}{e.kl.mean:z6.1f}{e.length:8.1f}{e.flattery:10.2f}  {e.texts[0][0]}")
 claims({
-    "each is at least half a point of gold above SFT": min(ppo.gold, dpo.gold).mean > sft.gold.mean + 0.5,
+    "each is at least a quarter of a point of gold above SFT": min(ppo.gold, dpo.gold).mean > sft.gold.mean + 0.25,
+    "and above the average demonstration": min(ppo.gold, dpo.gold).mean > demonstrated,
     "both flatter less than SFT": max(ppo.flattery, dpo.flattery) < sft.flattery,
 })
 
 # %% [markdown] stage-after
-# Labels from people who agree only about three times in four moved the model up by nearly a point of gold, about
-# the worth of one right definition, and took away the flattery. The demonstrations stayed the same; what changed
-# is the question that training asks.
+# Labels from people who agree only about three times in four moved the model up by some half a point of gold, the
+# worth of one right use, and above the average of the demonstrations that it learnt from. They also took away most of
+# the flattery. The demonstrations stayed the same; what changed is the question that training asks.
 #
 # Do not read a winner between PPO and DPO from this: it is one run with one setting each. Chapter 11 compares
 # them properly.
@@ -241,7 +237,7 @@ plots.stage_gold(axes[0], {name: e.gold for name, e in stages.items()}, best=bes
 axes[0].set_title("Gold at each stage (bars: 95 % intervals)")
 plots.reward_kl_plane(axes[1], {name: [(e.kl, e.gold)] for name, e in stages.items()}, frontier=frontier)
 axes[1].set_title("Gold gained for the KL spent")
-told = "PPO and DPO lie well above SFT and well below the best answer, and below the optimum's curve."
+told = "PPO and DPO lie above SFT, well below the best answer, and below the optimum's curve."
 plots.show(figure, alt=told)
 kl, gold = [point.kl for point in frontier], [point.reward for point in frontier]
 below = [e.gold.mean < np.interp(e.kl.mean, kl, gold) for e in (ppo, dpo)]
@@ -270,7 +266,7 @@ biased = here.evaluate(trained(train.ppo, prompts, biased_score, **PPO), score=b
 biased_dpo = here.evaluate(trained(train.dpo, biased_pairs[:-300], **DPO))
 for texts, gold in zip(biased.texts[:3], biased.sample_gold, strict=False):
     print(f"gold {gold[0]:+.1f}  {texts[0]}")
-claims({"the biased reward model is no less accurate": biased_accuracy.rate > accuracy.rate - 0.05})
+claims({"the biased reward model predicts its labels better": biased_accuracy.rate > accuracy.rate})
 
 # %% biased-figure
 figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.2))
@@ -279,22 +275,25 @@ axes[0].bar(list(by), [e.flattery for e in by.values()], color=plots.REJECTED)
 axes[0].set_title("Flattering sentences per answer")
 plots.stage_gold(axes[1], {name: e.gold for name, e in by.items()})
 axes[1].set_title("Gold")
-plots.show(figure, alt="PPO on biased labels flatters in most answers and has less gold; DPO changes little.")
+plots.show(
+    figure, alt="On biased labels PPO flatters in most answers and has far less gold; DPO flatters, too, but less."
+)
 claims({
-    "the biased policy flatters at least three times as often as SFT": biased.flattery > 3 * sft.flattery,
-    "and has at least 0.1 less gold than PPO for the course's people": biased.gold.mean < ppo.gold.mean - 0.1,
-    "biased labels make DPO flatter, too, but less": dpo.flattery < biased_dpo.flattery < biased.flattery / 2,
+    "the biased PPO flatters at least three times as often as SFT": biased.flattery > 3 * sft.flattery,
+    "and has at least 0.3 less gold than PPO for the course's people": biased.gold.mean < ppo.gold.mean - 0.3,
+    "the biased DPO flatters more often than SFT, too": biased_dpo.flattery > sft.flattery + 0.1,
+    "but less than two thirds as often as the biased PPO": biased_dpo.flattery < biased.flattery * 2 / 3,
 })
 
 # %% [markdown] fault-after
-# **Takeaway: nothing that training can see looks worse than before; only PPO's answers are worse.** The reward
-# model predicts its labels, if anything, better: flattery is easy to see, and all twenty want it. PPO gives them
-# what they want. No later stage can repair this, because no later stage knows more about what is good than the
-# labels do.
+# **Takeaway: nothing that training can see looks worse than before; only the answers are worse.** The reward model
+# predicts its labels even better than the first one did: flattery is easy to see, and all twenty want it. PPO gives
+# them what they want, and that costs most of the gold that it could have won. No later stage can repair this, because
+# no later stage knows more about what is good than the labels do.
 #
-# DPO has no reward model to carry the fault, and a trace of it arrives all the same: DPO flatters more on the
-# biased pairs than on the others. But only a trace. PPO asks its reward model again after every round and goes
-# all the way; DPO has only the pairs and, with these settings, stays near them. Chapter 11 compares the two.
+# DPO has no reward model to carry the fault, and it arrives all the same: the SFT model flattered now and then, DPO on
+# these pairs does so about twice as often. PPO goes further, for it asks its reward model again after every round;
+# DPO has only the pairs and, with these settings, stays near the SFT model. Chapter 11 compares the two.
 #
 # The way back is through the parts. Does the policy get what the reward asks? Does the reward model get what
 # the labels ask? Do the labels ask for what we want? Chapter 7 is about labels, chapter 13 about length.
@@ -324,20 +323,23 @@ claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.go
 # %% hacking
 hacked = models.trainable_copy(here.sft)
 path = [here.evaluate(hacked, score=score)]
-steps = {"iterations": 20, "learning_rate": 1e-3, "seed": SEED}
-loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, beta=0.0, **steps)
+steps = {"beta": 0.0, "iterations": 20, "learning_rate": 1e-3, "seed": SEED}
+loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, **steps)
 for number, _ in enumerate(loop, 1):
     if number % 5 == 0:
         path.append(here.evaluate(hacked, score=score))
 kl, scores, gold = ([getattr(e, name).mean for e in path] for name in ("kl", "score", "gold"))
 figure, ax = plt.subplots()
 plots.over_optimisation(ax, kl, scores, gold).set_title("Reward hacking: no pull to the reference")
-plots.show(figure, alt="The score keeps rising with KL; gold peaks early and falls far below its start.")
-claims({"the score gets higher than with beta": max(scores) > ppo.score.mean})
-claims({"where it is highest gold is 0.5 below its peak": gold[np.argmax(scores)] < max(gold) - 0.5})
+plots.show(figure, alt="The score rises and stays high as KL grows; gold peaks early and falls far below its start.")
+claims({
+    "the score ends at least 0.7 above its start": scores[-1] > scores[0] + 0.7,
+    "and not below where it was at gold's peak (by more than 0.1)": scores[-1] > scores[np.argmax(gold)] - 0.1,
+    "gold ends half a point below its start, or more": gold[-1] < gold[0] - 0.5,
+})
 
 # %% [markdown] hacking-after
-# **Takeaway: at first both rise, then the score goes on while gold falls.** The policy has found answers that the
+# **Takeaway: at first both rise, then gold falls and the score does not tell.** The policy has found answers that the
 # reward model likes and that nobody ever labelled. In a real project only the dashed line exists.
 
 # %% [markdown] collapse-text
@@ -438,7 +440,7 @@ claims({"the best reward model is always above agreement": all(np.array(ceilings
 # do.
 #
 # The ceiling lies *above* agreement: in a pair of labels two people err, in model against label only one. So a
-# reward model that is right on seven labels in ten is not a bad one: look where its ceiling is. The figure shows
+# reward model that is right on two labels in three is not a bad one: look where its ceiling is. The figure shows
 # both, with two published agreements as levels; every point was really run, and the button runs it again with
 # other draws. **With which people does agreement fall faster?**
 
@@ -633,8 +635,8 @@ if FILE:
 # |---|---|---|---|
 # | agreement of two people | TL;DR: researchers {{published:tldr-researchers}}, labelers with researchers {{published:tldr-labeler-researcher}}. InstructGPT: labelers {{published:instructgpt-labelers}}, held-out people {{published:instructgpt-held-out}} | about three in four | no difference to explain: the noise of our population was set to this range |
 # | agreement of MT-Bench's experts | with ties {{published:mtbench-with-ties}}, without {{published:mtbench-without-ties}} | the same, from the file | the same votes |
-# | preference training pays | {{published:instructgpt-small-beats-large}} | gold up by more than 0.5 | theirs is people's choice, ours the true reward |
-# | score up, truth down | the score rises with KL, gold peaks and falls (2210.10760) | beta 0: gold 0.5 below its peak where score is best | their gold is a larger reward model, ours a program |
+# | preference training pays | {{published:instructgpt-small-beats-large}} | gold up by more than 0.25 | theirs is people's choice, ours the true reward |
+# | score up, truth down | the score rises with KL, gold peaks and falls (2210.10760) | beta 0: score up and stays up, gold ends below its start | their gold is a larger reward model, ours a program |
 # | same rewards for all prompts | late in training, the same spread for each prompt (2305.17608) | equal to three decimals | theirs a network, ours a free table |
 
 # %% [markdown] further

@@ -306,6 +306,26 @@ def over_optimisation(
     return ax
 
 
+def fits(
+    axes: Sequence[Axes], points: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str,
+) -> Sequence[Axes]:  # fmt: skip
+    """Above, what was measured and the curve fitted to it; below, what the curve misses.
+
+    `points`: (x, y, y minus curve) by name; `lines`: the curve, (x, y), of the same name.
+    """
+    for number, (name, (x, y, residual)) in enumerate(points.items()):
+        shade = {"color": OTHERS[number % len(OTHERS)], "marker": MARKERS[number % 6], "markersize": 5}
+        axes[0].plot(x, y, label=name, **shade | {"linestyle": ""})
+        axes[0].plot(*lines[name], color=shade["color"], linewidth=1.2)
+        axes[1].plot(x, residual, linewidth=0.8, **shade)
+    axes[1].axhline(0, color=REFERENCE, linewidth=1)
+    axes[0].set(ylabel=ylabel)
+    axes[1].set(xlabel=xlabel, ylabel="measured - fitted")
+    axes[0].legend(fontsize=8)
+    return axes
+
+
 def stage_gold(ax: Axes, gold: Mapping[str, Estimate], *, best: float | None = None) -> Axes:
     """The pipeline's gold at each stage; `best` is what a perfect answer earns."""
     mean, error = _bars(list(gold.values()))

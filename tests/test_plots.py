@@ -136,6 +136,15 @@ def test_equal_steps_in_sqrt_kl_are_equal_on_paper(ax):
     assert lines(ax)["gold"].get_linestyle() == "-" and lines(ax)["score"].get_linestyle() == "--"
 
 
+def test_what_a_fit_misses_stands_below_it():
+    with plots.style():
+        axes = plt.figure().subplots(2, 1)
+    plots.fits(axes, {"a": ([1, 2], [3.0, 5.0], [0.5, -0.5])}, {"a": ([1, 2], [2.5, 5.5])}, xlabel="d", ylabel="gain")
+    assert [line.get_label() for line in axes[0].lines][0] == "a"
+    assert axes[1].lines[0].get_ydata().tolist() == [0.5, -0.5] and axes[1].get_ylabel() == "measured - fitted"
+    plt.close("all")
+
+
 def test_two_panels_for_score_and_gold():
     figure, axes = plt.subplots(1, 2)
     plots.training_curves(axes, {"beta 0": (STEPS, STEPS)}, {"beta 0": (STEPS[::5], -STEPS[::5])})

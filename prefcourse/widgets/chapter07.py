@@ -1,15 +1,12 @@
-"""Chapter 7's figures and its widget: how many votes, and whose; what EM then knows of people and truth."""
+"""Chapter 7's widget: how many votes, and whose; what EM then knows of people and truth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from prefcourse import plots
-from prefcourse.evaluate import Estimate
 from prefcourse.widgets.explorer import Explorer, Frames, Key, explore
-
-Rows = Mapping[str, Sequence[Mapping[str, Estimate]]]  # by name: what was measured at each x
 
 
 class Inquiry(NamedTuple):
@@ -27,39 +24,12 @@ def who_is_right(run: Callable[..., Inquiry], *, start: dict, **controls: Sequen
         live = frames.live.get(key, [])
         here = (live or [frames.computed[key]])[-1]
         left, right = figure.subplots(1, 2, width_ratios=[5, 4])
-        accuracies(left, here.true, here.found)
+        plots.inferred_accuracy(left, here.true, here.found)
         left.set_title("Run live" if live else "What EM knows of twenty people")
         shares(right, here.right)
         return sentence(dict(zip(frames.controls, key, strict=True)), here)
 
     return explore(run, draw, title="Votes, and whose", start=start, size=(8.6, 3.8), **controls)
-
-
-def accuracies(ax, true: dict[str, float], found: dict[str, float]):
-    """Inferred against true accuracy, a point per person; a name without its number is the person's sort."""
-    ax.plot([0.35, 1], [0.35, 1], "--", color=plots.REFERENCE, linewidth=1.2)
-    sort_of = {name: name.rstrip("0123456789").rstrip("-") for name in true}
-    for number, sort in enumerate(dict.fromkeys(sort_of.values())):
-        some = [name for name in true if sort_of[name] == sort]
-        look = {"marker": plots.MARKERS[number % 6], "color": plots.OTHERS[number % len(plots.OTHERS)]}
-        label = sort if len(some) == 1 else f"{sort} ({len(some)})"
-        ax.plot([true[n] for n in some], [found[n] for n in some], linestyle="", label=label, **look)
-    ax.set(xlabel="true accuracy", ylabel="inferred accuracy", xlim=(0.35, 1.01), ylim=(0.35, 1.01))
-    ax.legend(loc="upper left", fontsize=8)
-    return ax
-
-
-def with_bars(axes, x: Sequence[float], rows: Rows, *, xlabel: str, log: bool = False, **ylabels: str):
-    """A panel for each quantity, `ylabels` by its key in the rows; a line per name, through means with their bars."""
-    for ax, (what, ylabel) in zip(axes, ylabels.items(), strict=True):
-        for number, (name, line) in enumerate(rows.items()):
-            mean, error = zip(*(row[what] for row in line), strict=True)
-            ax.errorbar(x, mean, [1.96 * e for e in error], label=name, elinewidth=1, **plots.look(name, number))
-        ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log else "linear")
-        ax.set_xticks(x, [f"{value:g}" for value in x])
-        ax.minorticks_off()
-    axes[0].legend()
-    return axes
 
 
 def shares(ax, right: dict[str, float]):

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from prefcourse import evaluate, experiments
+from prefcourse.checks import check
 from prefcourse.experiments import chapter08
 from prefcourse.widgets.chapter08 import Course, lately, sentence, steering
 from prefcourse.worlds import TableWorld
@@ -105,6 +106,31 @@ def test_a_large_gain_swings_and_a_small_one_arrives():
         calm, wild = (lately(names["run"](seed, 1.0, gain, 0.2)) for gain in (0.1, 2.0))
         assert 0.7 < calm[0] and calm[1] < 1.4
         assert wild[1] - wild[0] > 1.5 * (calm[1] - calm[0])
+
+
+def wrong_shapes():
+    """Functions with a return of another shape than was asked for, and what the learner reads about it."""
+    numbers, table = torch.ones(4), torch.ones(1, 4)
+    yield "8.1", lambda ref, r, betas: numbers[: len(betas)], "what differs: KL"
+    yield "8.1", lambda ref, r, betas: (r, r), "KL (yours is an array of shape 1 x 2; expected a list of 1 number)"
+    yield "8.1", lambda ref, r, betas: 0.5, "KL (yours is a number; expected a list of 1 number), expected reward"
+    yield "8.3", lambda ref, r, *, budget: ref[0], "probabilities (yours is a list of 2 numbers; expected an array of"
+    yield (
+        "8.3",
+        lambda ref, r, *, budget: table,
+        "probabilities (yours is an array of shape 1 x 4; expected an array of",
+    )
+
+
+@pytest.mark.parametrize(("number", "answer", "words"), wrong_shapes())
+def test_what_is_said_of_another_shape_names_the_shape(number, answer, words):
+    said = " ".join(str(check(number, answer)).split())
+    assert words in said and "a dict" not in said
+
+
+@pytest.mark.parametrize("number", ["8.1", "8.3"])
+def test_a_missing_return_is_named(number):
+    assert "is a `return` missing?" in " ".join(str(check(number, lambda *tensors, **settings: None)).split())
 
 
 def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):

@@ -387,7 +387,7 @@ for beta in (5.0, 2.5, 1.3, 0.65, 0.32, 0.16, 0.08):
     print("beta {:.2f}: gold {:.1f}, KL {:.1f}, effective sample size {:.0f}".format(beta, *reweighted(gold, beta)))
 
 # %% [markdown] two-lines-text
-# Down to a $\beta$ of about 0.3, or two nats. Beyond that the line is a guess, and we dot it.
+# Down to a $\beta$ of about 0.2, or somewhat more than two nats. Beyond that the line is a guess, and we dot it.
 #
 # Nobody can train on gold, though. What PPO climbs is the score. So the same answers once more, tilted by
 # $e^{\text{score}/\beta}$: that is, at each KL, the very best that any optimiser could do *for the score*.
@@ -407,8 +407,8 @@ ax.set(xlim=(-0.1, 4), title="Two lines, and nothing was trained")
 ax.legend(loc="upper left")
 plots.show(
     figure,
-    alt="Gold against KL. The optimum for gold rises to 2 and beyond; the optimum for the score rises to about 0.95 "
-    "at one nat and then falls; best of n by score lies near it at first, and falls as n grows.",
+    alt="Gold against KL. The optimum for gold rises to 2 and beyond; the optimum for the score rises to about 1.2 at "
+    "a little more than one nat and then falls; best of n by score lies on it at first, and gains nothing after n = 8.",
 )
 
 # %% two-lines-claims
@@ -416,7 +416,7 @@ ours = [torch.stack(reweighted(gold, p.beta)).tolist() for p in points]
 enough = [p for p in points if p.effective_sample_size >= 10]
 fewer = evaluate.optimal_frontier(gold[:, : N // 4], [p.beta for p in enough])
 top, its_kl = by_score[by_score[:, 0].argmax()]
-possible = np.interp(its_kl, [p.kl for p in points], [p.reward for p in points])
+start, possible = gold.mean(), np.interp(its_kl, [p.kl for p in points], [p.reward for p in points])
 claims({
     "our lines and the package agree": np.allclose(ours, [p[1:] for p in points]),
     "no estimate of KL exceeds log N": max(p.kl for p in points) < math.log(N),
@@ -424,8 +424,8 @@ claims({
         abs(a.reward - b.reward) < 0.15 for a, b in zip(enough, fewer, strict=True)
     ),
     "the optimum for the score has its most gold between 0.5 and 1.5 nats": 0.5 < its_kl < 1.5,
-    "there it has less than two thirds of what is possible": top < 2 / 3 * possible,
-    "64 samples by score are worse than 8, in gold": of_n[-1][1] < of_n[3][1] - 0.1,
+    "there it has won 40 to 60 % of the gold that could be won": 0.4 < (top - start) / (possible - start) < 0.6,
+    "64 samples by score have less gold than 8": of_n[-1][1] < of_n[3][1],
 })
 
 # %% [markdown] two-lines-after
@@ -461,9 +461,9 @@ ax.set(xlim=(-0.1, 3.6), ylim=(0, 2.4), title="Gold against KL: three seeds; sma
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
-    alt="All methods lie far below the optimum and near the dashed line, the optimum for the score, which rises to "
-    "about 1 at one nat and then falls. DPO's four betas lie close together around one nat, PPO's spread from 0.4 "
-    "to 2.4 nats.",
+    alt="All methods lie far below the optimum. The dashed line, the optimum for the score, is flat from half a nat "
+    "on, at 1.1. DPO lies a little above it, its four betas between 0.4 and 1.1 nats; PPO and best of n lie on it or a "
+    "little below, PPO's betas from 0.3 to 2.5 nats; PPO stopped early lies 0.2 below it.",
 )
 
 
@@ -483,8 +483,8 @@ claims({
 })
 
 # %% [markdown] plane-after
-# **Takeaway: on the KL axis the methods fall in line, and the line is the reward model's.** What separates them
-# from the roof is the score, and not how it was climbed. Read along the axis:
+# **Takeaway: on the KL axis the methods fall in line, more or less, and the line is the reward model's.** What
+# separates them from the roof is mostly the score, and not how it was climbed. Read along the axis:
 #
 # - **The same $\beta$ is not the same place.** DPO stops after 64 steps, long before a small $\beta$ has said its
 #   last word, so that its four points crowd together; PPO's spread. And three seeds with one $\beta$ end at
@@ -504,15 +504,14 @@ for *runs, free in zip(*(runs_of(seeds, "PPO", beta) for beta in (0.3, 0.1, 0.0)
 for seed, (strong, weak) in enumerate(better):
     print(f"seed {seed}: gold above early stopping at the same KL: beta 0.3 {strong:+z.2f}, beta 0.1 {weak:+z.2f}")
 claims({
-    "in the mean over seeds and betas the penalty has more gold": np.mean(better) > 0.1,
-    "in one seed of three it has not": min(np.mean(row) for row in better) < 0.1,
+    "under every seed and at both betas the penalty has at least 0.05 more gold": np.min(better) > 0.05,
 })
 
 # %% [markdown] stopped-or-priced-after
-# Not quite. In two seeds the priced runs have clearly more gold at the same KL, in one they have not. Perhaps
-# because a run without a price hurries along whatever raises the score first, while one with a price goes on
-# sorting for forty rounds at the KL it may have. Three seeds and one learning rate settle nothing. But they
-# show why one reports the KL *and* how one got there.
+# It is not. At the same KL the priced runs have more gold, under all three seeds. Perhaps because a run without a
+# price hurries along whatever raises the score first, while one with a price goes on sorting for forty rounds at
+# the KL it may have. One learning rate and one size of model settle nothing. But they show why one reports the KL
+# *and* how one got there.
 #
 # ## Steering
 #
@@ -559,9 +558,9 @@ axes[1].minorticks_off()
 axes[0].get_legend().remove()
 plots.show(
     figure,
-    alt="Left: the KL of four PPO runs over fifty rounds. The two with a fixed beta end at about 0.6 and 2 nats; the "
+    alt="Left: the KL of four PPO runs over fifty rounds. The two with a fixed beta end at about 0.5 and 3.5 nats; the "
     "two adaptive ones overshoot the target of 1 nat and come back to it. Right: their betas; the adaptive ones "
-    "fall or rise by up to twentyfold, and end near each other.",
+    "fall or rise more than tenfold, and end near each other.",
 )
 
 # %% controller-claims
@@ -569,14 +568,12 @@ last = {key: [np.mean(found[key]["kl"][-10:]) for found in steered] for key in s
 for (kind, first), found in last.items():
     print(f"{kind:>8}, first beta {first:<4}: KL of the last ten rounds", *(f"{value:.2f}" for value in found))
 final = np.mean([distance for distance, _ in live_run[-10:]])
+missed = {kind: abs(np.concatenate([last[kind, first] for first in (0.5, 0.05)]) - 1) for kind in ("fixed", "adaptive")}
 claims({
-    "the live run ends within 0.35 nats of the target": abs(final - 1) < 0.35,
-    "so do all adaptive runs, from either beta, under three seeds": all(
-        abs(value - 1) < 0.35 for (kind, _), found in last.items() for value in found if kind == "adaptive"
-    ),
-    "no fixed one does": all(
-        abs(value - 1) > 0.35 for (kind, _), found in last.items() for value in found if kind == "fixed"
-    ),
+    "the live run ends within 0.25 nats of the target": abs(final - 1) < 0.25,
+    "so do all adaptive runs, from either beta, under three seeds": max(missed["adaptive"]) < 0.25,
+    "no fixed one does": min(missed["fixed"]) > 0.25,
+    "with 0.05 the seeds end 2 nats and more apart": np.ptp(last["fixed", 0.05]) > 2,
     "from 0.05 the KL first shoots beyond twice the target": all(
         max(found["adaptive", 0.05]["kl"]) > 2 for found in steered
     ),
@@ -677,7 +674,7 @@ steering(run, start={"target": 1.0, "gain": 0.1, "first_beta": 0.2}, **choices)
 # | same β, other seed: another KL | 1909.08593, section 2.2 | at β = 0.03 KLs differ by half and more | the same |
 # | the controller | {{published:ziegler-controller}} | gain 0.5, fifty rounds | with fifty rounds a gain of 0.1 could move beta too little |
 # | KL of best-of-n | 2401.01879: log n - (n - 1)/n is an upper bound, not the KL | below it by nearly 0.9 nats at n = 64, with five answers | the fewer the answers, the wider the gap |
-# | penalty against early stopping, gold at the same KL | 2210.10760: no difference | the penalty ahead in two seeds of three | forty rounds of a tiny model; they name it sensitive to settings |
+# | penalty against early stopping, gold at the same KL | 2210.10760: no difference | the penalty ahead by more than 0.05, in all three seeds | forty rounds of a tiny model; they name it sensitive to settings |
 # | best-of-n against RL at the same KL | 2210.10760: RL spends more KL | near each other, on the dashed line | our PPO is near its optimum; a warning remains: KL counts distance, not damage |
 
 # %% [markdown] further
@@ -787,7 +784,7 @@ else:
 # - The KL is that of a *response*: the sum over its tokens, and then the mean over the responses.
 # - Padding stands on either side and may hold anything, even `nan`. None of it counts.
 # - A response without tokens has KL 0, and counts in the mean.
-# - The estimate may be negative, as estimates are. It is an error like any other.
+# - The estimate may be negative, as estimates are. Then it lies below the target, and beta falls.
 # - If the target is not above 0, raise `ValueError`.
 #
 # By hand first: three responses with sums 5, 6 and 7.6, target 6, beta 0.1, gain 0.1. What is the error?

@@ -54,11 +54,22 @@ def _points(function: Callable, call: Call):
     returned = function(_tensor(ref), _tensor(rewards), list(betas))
     points = _as_tensor(returned, torch.Size([2, len(betas)]))
     if points is None:
-        return returned
+        return _of_another_shape(returned)
     facts = {"KL": points[0], "expected reward": points[1]}
     if len(betas) >= MANY:
         facts["slope from point to point"] = points[1].diff() / points[0].diff()
     return facts
+
+
+def _of_another_shape(returned) -> dict | None:
+    """By name, so that a message can say which part has which shape. What is no pair is taken for the KLs alone."""
+    if returned is None:  # a missing `return` has a note of its own
+        return None
+    try:
+        kl, reward = returned
+    except (TypeError, ValueError):
+        kl, reward = returned, None
+    return {"KL": kl, "expected reward": reward}
 
 
 def _sweep(prompts: int, answers: int, betas: list[float]):
@@ -171,7 +182,12 @@ ADAPTIVE_KL = Exercise(
         Case("on-target", "on the target: beta stays", _exactly(0.3, [1.0, 3.0], 2.0, 0.1), NEAR),
         Case("far-above", BEYOND, _exactly(0.1, [9.0, 30.0], 3.0, 0.1), NEAR),
         Case("far-below", BEYOND, _exactly(0.1, [0.5, 1.0], 3.0, 0.5), NEAR),
-        Case("negative", "a negative estimate is an error like any other", _exactly(0.2, [-1.0, 0.4], 1.0, 0.1), NEAR),
+        Case(
+            "negative",
+            "an estimate below 0 lies below the target: beta falls",
+            _exactly(0.2, [-2.6, 0.4], 1.0, 0.1),
+            NEAR,
+        ),
         Case(
             "unequal",
             "one KL per response: the sum over its tokens, then the mean over responses",
@@ -227,7 +243,7 @@ def _policy_and_its_place(function: Callable, call: Call):
     returned = function(ref.clone(), rewards.clone(), **call.settings)
     logprobs = _as_tensor(returned, ref.shape)
     if logprobs is None:
-        return returned
+        return None if returned is None else {"probabilities": returned}  # the message names its shape
     policy = logprobs.exp()
     log_ratio = (logprobs - ref).masked_fill(policy == 0, 0.0)
     return {

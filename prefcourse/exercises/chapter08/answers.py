@@ -482,6 +482,11 @@ _ADAPTIVE_KL = Answers(
             partial(_controller, kl=_sizes),
         ),
         Mutant(
+            "size-of-the-estimate",
+            "you take the size of the estimate. One below 0 says that the policy is near, not far: leave its sign.",
+            partial(_controller, kl=lambda log_ratios, mask: abs(_mean_of_sums(log_ratios, mask))),
+        ),
+        Mutant(
             "empty-left-out",
             "you leave out responses without tokens. Their KL is 0, and it counts in the mean.",
             partial(_controller, kl=_without_empty),

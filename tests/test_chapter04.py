@@ -31,7 +31,7 @@ def test_all_claims_of_the_lesson_hold_under_other_seeds(seed):
 
 
 def test_the_packages_loop_has_the_same_losses():
-    names, settings = lesson(1), {"beta": 0.1, "epochs": 4, "learning_rate": 1e-3, "seed": 1}
+    names, settings = lesson(1), {"beta": 0.1, "epochs": 4, "learning_rate": 5e-4, "seed": 1}
     here, rows = names["here"], names["train_pairs"]
     ours = names["dpo"](models.trainable_copy(here.sft), rows, **settings)
     theirs = train.dpo(models.trainable_copy(here.sft), here.sft, here.tokenizer, rows, **settings)
@@ -56,6 +56,17 @@ def test_the_two_mistakes_that_the_lesson_does_not_train(seed):
     assert abs(loss["<eos> forgotten"] - loss["right"]) < 0.03
     assert abs(gold["<eos> forgotten"] - gold["right"]) < 0.2
     assert 0.7 < seen["<eos> forgotten"].length - seen["right"].length < 3.5
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whoever_trusts_the_timid_log_of_the_mean_runs_away(seed):
+    """The mean, not the sum, at twice the learning rate: a loss above the right one's, and gold at least 0.3 below."""
+    names = lesson(seed)
+    policy = models.trainable_copy(names["reference"])
+    settings = {"sums": names["variants"]["mean, not sum"], "learning_rate": 1e-3}
+    log = train.finish(names["dpo"](policy, names["train_pairs"], **settings))
+    assert np.mean([m["loss"] for m in log[-14:]]) > names["end"]["B"] + 0.02
+    assert names["here"].evaluate(policy).gold.mean < names["gold"]["B"] - 0.3
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -184,7 +195,7 @@ def test_ten_steps_of_the_learners_own_dpo_are_ten_steps_of_the_packages():
     names = lessons.practice(4, "setup", "answer-4-1", "answer-4-2", "your-dpo")
     here, pairs = lesson(1)["here"], lesson(1)["train_pairs"]
     copies = [models.trainable_copy(here.sft) for _ in range(2)]
-    settings = {"beta": 0.1, "epochs": 4, "learning_rate": 1e-3, "seed": 3}
+    settings = {"beta": 0.1, "epochs": 4, "learning_rate": 5e-4, "seed": 3}
     ours = [m["loss"] for m in islice(names["your_dpo"](copies[0], here.sft, here.tokenizer, pairs, **settings), 10)]
     theirs = [m["loss"] for m in islice(train.dpo(copies[1], here.sft, here.tokenizer, pairs, **settings), 10)]
     assert ours == pytest.approx(theirs, abs=1e-4)

@@ -20,7 +20,7 @@ def token_credit(
         if again := frames.live.get(key):
             rows |= {f"{name},\nrun live": row for name, row in again[-1].items()}
         figure.set_size_inches(8.8, 0.4 + 1.2 * len(rows))
-        plots.token_heat_map(figure.subplots(), rows, limit=2.5, label="log-ratio (nats)")
+        plots.token_heat_map(figure.subplots(), rows, limit=1, label="log-ratio (nats)")
         return sentence(key[0], frames.computed[key])
 
     last = {"step": step[-1]}

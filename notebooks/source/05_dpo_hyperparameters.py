@@ -51,9 +51,9 @@ def rank_correlation(a, b):
 # ## A run that looks better and better
 #
 # The reference and the pairs are those of chapter 4; the last hundred pairs are held out. We train with
-# $\beta$ = 0.03 and a learning rate of 1e-3 for eight epochs, twice as long as there. On the way we look at the
-# policy eight times: at what a log shows, loss and accuracy on the *held-out* pairs, and at what no log shows,
-# the gold of fresh answers.
+# $\beta$ = 0.03 for eight epochs at a learning rate of 1e-3, twice as long as there and twice as fast. On the way we
+# look at the policy eight times: at what a log shows, loss and accuracy on the *held-out* pairs, and at what no log
+# shows, the gold of fresh answers.
 #
 # **Where would you stop? Guess the three curves: held-out loss, held-out accuracy, gold.**
 
@@ -458,10 +458,10 @@ claims({
 # **Takeaway: accuracy and loss say next to nothing about gold. How far the chosen responses have fallen says how far
 # the policy went, nearly as well as the KL, and it is in every log.**
 #
-# This is the likelihood displacement of chapter 4. There the chosen responses had fallen by about two nats, and the
-# effect was good. At $\beta$ = 0.03 they fall by ten and more here, and it no longer is: the probability goes to answers
-# that nobody compared, such as "a knife is a .". A fall by a nat or two is usual; a fall by ten is the mark of a run that has
-# left the region where its labels say anything.
+# This is the likelihood displacement of chapter 4. There the chosen responses had fallen by about one nat, and the
+# effect was good. At $\beta$ = 0.03 they fall by ten and more here, and it no longer is: the probability goes to
+# answers that nobody compared, such as "a knife is a .". A fall by a nat or two is usual; a fall by ten is the mark of
+# a run that has left the region where its labels say anything.
 #
 # ## Choose
 #

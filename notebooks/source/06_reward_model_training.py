@@ -171,7 +171,7 @@ def scores_of(model, rows):
 # `mask.sum(1) - 1` is wrong, too. Exercise 6.2 wants both.)
 #
 # As in chapter 2, the SFT model answers every question several times, and each pair of answers gets one label,
-# by one of twenty people. We train on some 1,900 pairs; a thousand are held out.
+# by one of twenty people. We train on some 2,000 pairs; a thousand are held out.
 #
 # The loss is minus the log-likelihood of the labels, $-\log\sigma(s_{\text{chosen}} - s_{\text{rejected}})$,
 # and its gradient by a score is again "won minus expected". The head starts at 0, so all scores do. **With which
@@ -231,13 +231,13 @@ on_gold, label_on_gold = (right_about_gold(m, gold_gaps) for m in (margins, said
 print(f"gold:   right on {on_gold:.1%}; a single label on {label_on_gold:.1%}")
 claims({
     "the training begins with log 2": abs(losses[0] - math.log(2)) < 1e-4,
-    "on labels: between 4 and 14 points below the ceiling": 0.04 < ceiling - right.rate < 0.14,
-    "on gold: within 5 points of its teachers": abs(on_gold - label_on_gold) < 0.05,
+    "on labels: between 8 and 16 points below the ceiling": 0.08 < ceiling - right.rate < 0.16,
+    "on gold: between 2 and 12 points below one of its teachers": 0.02 < label_on_gold - on_gold < 0.12,
 })
 
 # %% [markdown] curve-text
-# About as often as one of its teachers. Remember this pair of numbers: on *labels* the model looks mediocre, for
-# the labels themselves are wrong on every sixth pair.
+# Less often than one of its teachers, although it has heard twenty of them, and far below the ceiling. (On *labels*
+# it looks even worse than on gold, for the labels themselves are wrong on every sixth pair.) Does it lack pairs?
 #
 # ## More pairs
 #
@@ -253,19 +253,20 @@ figure, ax = plt.subplots()
 plots.learning_curve(ax, stored.PAIRS, [row["accuracy"] for row in usual], ceiling=usual[0]["ceiling"])
 ax.plot([len(train_pairs)], [right.rate], "*", color="#D55E00", markersize=14)
 ax.set(ylim=(0.48, 0.86), title="Right on held-out labels (star: this run)")
-alt = "Accuracy on held-out labels rises from .69 at 64 pairs to .72 at 4,096; the ceiling lies at .82."
+alt = "Accuracy on held-out labels rises from .67 at 64 pairs to .70 at 4,096; the ceiling lies at .82."
 plots.show(figure, alt=alt)
 few, many = usual[0], usual[-1]
 gain = {key: many[key] - few[key] for key in ("labels", "gold")}
 print(f"six doublings gain {100 * gain['labels']:.1f} points on labels, {100 * gain['gold']:.1f} on gold")
 claims({
-    "64 pairs are enough to be right on two labels in three": few["labels"] > 2 / 3,
-    "4,096 pairs are still 8 points below the ceiling": many["labels"] < many["ceiling"] - 0.08,
-    "about gold the gain is at least half as large again": gain["gold"] > 1.5 * gain["labels"] > 0.015,
+    "64 pairs are enough to be right on 65 % of the labels": few["labels"] > 0.65,
+    "4,096 pairs are still 10 points below the ceiling": many["labels"] < many["ceiling"] - 0.1,
+    "they gain less than 5 points, on labels and on gold": max(gain.values()) < 0.05,
+    "about gold the gain is larger, by a quarter and more": gain["gold"] > 1.25 * gain["labels"] > 0.02,
 })
 
 # %% [markdown] curve-after
-# **Takeaway: sixty-four pairs bring nearly all of it, and four thousand end ten points below the ceiling.** The
+# **Takeaway: sixty-four pairs bring most of it, and four thousand end ten points and more below the ceiling.** The
 # first lesson is an easy one: filler is bad, a definition is good. The noise of the labels explains the distance
 # from 100 % to the ceiling. It does not explain the rest, for the best possible model has the same noisy labels
 # against it. Something is missing that is not hidden by noise.
@@ -295,9 +296,9 @@ claims({
 
 # %% [markdown] variants-text
 # There it is. Where filler or kind decides, the model is as good as its teachers. Where it comes down to the uses,
-# it is hardly better than a coin, while people know better. It has learnt what a good answer *looks* like: a
-# definition, the right kind, no filler. Which uses are true of which thing, it would have to learn from the few
-# pairs that hang on them, one thing at a time.
+# it is far behind them; in the mean of the stored runs, below, it is nearer to a coin than to people. It has learnt
+# what a good answer *looks* like: a definition, the right kind, no filler. Which uses are true of which thing, it
+# would have to learn from the pairs that hang on them, one thing at a time.
 #
 # Can it be had otherwise? We tried. Each row is one change to the usual training on 2,048 pairs, three seeds
 # together: fewer epochs and more; the score as sum or as mean of the head over all tokens of the response, instead
@@ -310,23 +311,24 @@ for name, row in tried.items():
     print(f"{name:>10}{row['labels']:8.3f}{row['gold']:7.3f}{row['uses']:7.3f}")
 as_usual, of_sum = tried["as usual"], tried["reads sum"]
 labels, uses = ([row[key] for row in tried.values()] for key in ("labels", "uses"))
-other_epochs = [tried[name]["labels"] for name in ("epochs 1", "epochs 16")]
+other_epochs, on_uses = [tried[name]["labels"] for name in ("epochs 1", "epochs 16")], as_usual["people_on_uses"]
 claims({
     "no change gains two points on labels": max(labels) < as_usual["labels"] + 0.02,
     "the sum gains one to three on gold": 0.01 < of_sum["gold"] - as_usual["gold"] < 0.03,
-    "one epoch and sixteen lose at least one on labels": max(other_epochs) < as_usual["labels"] - 0.01,
-    "where only uses differ, all stay 15 points below people": max(uses) < as_usual["people_on_uses"] - 0.15,
+    "one epoch and sixteen lose half a point on labels and more": max(other_epochs) < as_usual["labels"] - 0.005,
+    "where only uses differ, all stay 15 points below people": max(uses) < on_uses - 0.15,
+    "and are nearer to a coin": max(uses) - 0.5 < on_uses - max(uses),
 })
 
 # %% [markdown] doubt-text
-# The sum, and only a little: a point on labels, two on gold, and nothing where the model was blind. One epoch is
-# too short, sixteen are too long.
+# The sum, and only a little: less than a point on labels, one or two on gold, and nothing where the model was blind.
+# One epoch is too short, sixteen are too long.
 #
 # A reward model of a real project has blind spots, too, and its owners have no gold to find them with. An average
 # accuracy does not show them, and a policy will (chapter 12). Look at accuracy *by sort of pair*; RewardBench
 # (2403.13787) is made of such sorts.
 #
-# ## What it sees better than a label
+# ## Labels that it does not believe
 #
 # The other side of the coin. We sort the *training* pairs, which the model has seen with their labels, by margin,
 # and cut them into ten equal groups. In the first, the model disagrees most with the label that it was trained
@@ -343,23 +345,24 @@ print("label right ", *(f"{share:5.0%}" for share in label_right))
 contradicted = (on_training < 0).double().mean()
 claims({
     "the model contradicts between 20 and 32 % of its training labels": 0.2 < contradicted < 0.32,
-    "where it contradicts most, the label is wrong more often than right": label_right[0] < 0.5,
+    "where it contradicts most, the label is right as often as a coin (to 10 points)": abs(label_right[0] - 0.5) < 0.1,
     "where it agrees most, at least 95 % of the labels are right": label_right[-1] > 0.95,
 })
 
 # %% [markdown] noise-text
-# The model, mostly. A label was given by one person, perhaps in a hurry. The model has heard two thousand of
-# them, and errors that do not point the same way average out. "Secrets of RLHF II" (2401.06080) does just this
-# with ten reward models on HH-RLHF: {{published:hh-strength-below-zero}} of the pairs have a negative mean
-# margin, and where it is lowest, GPT-4 confirms one label in six.
+# Each of them in half of the cases: where model and label contradict each other most, one might as well toss a coin.
+# A label was given by one person, perhaps in a hurry. The model has heard two thousand of them, and errors that do not
+# point the same way average out; but it has its blind spots, and there even a true label does not move it. Where it
+# agrees most, nearly all labels are right. "Secrets of RLHF II" (2401.06080) does just this with ten reward models on
+# HH-RLHF: {{published:hh-strength-below-zero}} of the pairs have a negative mean margin, and where it is lowest, GPT-4
+# confirms one label in six.
 #
 # ## Noise: the ranking stays, the scale goes
 #
 # If noise averages out, then a noisier crowd should teach the same *ranking*, from enough pairs. And the scale? In
 # the table it was the people's slope. Our crowd has no single slope: twenty people have their own, most *lapse* now
 # and then (they press any key), one only tosses coins. But we can ask which slope describes its labels best. On the
-# true differences in gold, $g_n$
-# (chosen minus rejected), that is Bradley-Terry with one parameter, $k$:
+# true differences in gold, $g_n$ (chosen minus rejected), that is Bradley-Terry with one parameter, $k$:
 #
 # $$\frac{\partial}{\partial k} \sum_n \log\sigma(k\, g_n) = \sum_n g_n\, \sigma(-k\, g_n) = 0$$
 
@@ -409,16 +412,17 @@ ahead = [row["gold"] - row["people"] for row in (noisy, noisiest)]
 claims({
     "from temperature 0.5 to 2 accuracy on labels falls by more than 6 points": less["labels"] > 0.06,
     "accuracy about gold by less than 2": less["gold"] < 0.02,
-    "at temperature 2 the model is right about gold 3 points more often than people": ahead[0] > 0.03,
-    "at temperature 4, ten points": ahead[1] > 0.1,
+    "at temperature 2 the model is right about gold as often as people, to 2 points": abs(ahead[0]) < 0.02,
+    "at temperature 4, five points more often": ahead[1] > 0.05,
     "from 0.5 to 4 the reward model's slope falls by more than half": noisiest["slope"] < careful["slope"] / 2,
     "so does that of the labels": slopes[4] < slopes[0.5] / 2,
 })
 
 # %% [markdown] noise-after
 # **Takeaway: noise is paid in scale (and in pairs), not in the ranking.** With people at temperature 2 the model
-# is right on fewer labels, and knows nearly as much about gold as before. It is then *better than its teachers*.
-# Whoever judges it by held-out labels alone sees the noise of the labels, not the model.
+# is right on fewer labels, and knows nearly as much about gold as before: as much as one of them, in spite of all
+# that it does not see. At temperature 4 it is *better than its teachers*. Whoever judges it by held-out labels alone
+# sees the noise of the labels, not the model.
 #
 # Two honest remarks. The slopes do not fall eightfold as the noise grows eightfold: the coin-tosser and the lapses are
 # there at every temperature, and no slope describes a coin. And the reward model's slope lies below that of the
@@ -444,7 +448,7 @@ claims({
 overfitted, _ = fit_reward_model(train_pairs[:500], epochs=16)
 trial, rest = margins_of(overfitted, held_out).split(500)
 factor = likeliest_slope(trial)
-judged = {"1,900 pairs, 4 epochs": margins, "500 pairs, 16 epochs": rest, "the same, mended": factor * rest}
+judged = {"2,000 pairs, 4 epochs": margins, "500 pairs, 16 epochs": rest, "the same, mended": factor * rest}
 errors, (figure, axes) = {}, plt.subplots(1, 3, figsize=(9.6, 3.5))
 for ax, (name, m) in zip(axes, judged.items(), strict=True):
     claimed, came_true = torch.sigmoid(m.abs()), (m > 0).double()
@@ -461,7 +465,7 @@ plots.show(figure, alt=alt)
 # %% calibration-claims
 before, after = errors["500 pairs, 16 epochs"], errors["the same, mended"]
 claims({
-    "the usual model's claims are off by less than .07 in the mean": errors["1,900 pairs, 4 epochs"] < 0.07,
+    "the usual model's claims are off by less than .07 in the mean": errors["2,000 pairs, 4 epochs"] < 0.07,
     "after 16 epochs on 500 pairs they are off by more than .08": before > 0.08,
     "the factor lies between 0.1 and 0.6": 0.1 < factor < 0.6,
     "it takes away at least 40 % of the error": after < 0.6 * before,
@@ -574,13 +578,13 @@ pairs_and_noise(stored.once_more, frames, start={"pairs": 512, "temperature": 1}
 # </details>
 #
 # **3.** A colleague wants to drop all training pairs on which the reward model contradicts the label. In our world
-# most of the strongest contradictions were wrong labels. What can go wrong?
+# half of the strongest contradictions were wrong labels. What can go wrong?
 #
 # <details><summary>Answer</summary>
 #
-# The model also contradicts true labels where it is blind: on pairs that differ in the uses alone. Dropping those
-# removes the only data that could teach it. Prefer the strongest contradictions, of several models with other
-# seeds, and have them labelled once more (chapter 7).
+# The other half were true labels. The model contradicts those where it is blind, as on pairs that differ in the uses
+# alone. Dropping those removes the only data that could teach it. Prefer the strongest contradictions, of several
+# models with other seeds, and have them labelled once more (chapter 7).
 # </details>
 
 # %% [markdown] classical
@@ -588,10 +592,10 @@ pairs_and_noise(stored.once_more, frames, start={"pairs": 512, "temperature": 1}
 #
 # | | published | here | why they differ |
 # |---|---|---|---|
-# | accuracy on held-out labels | InstructGPT: {{published:instructgpt-rm-own-labelers}} with its own labelers, {{published:instructgpt-rm-other-labelers}} with others | .70 to .73 on 2,000 pairs | much the same; our crowd was made to agree as theirs did |
+# | accuracy on held-out labels | InstructGPT: {{published:instructgpt-rm-own-labelers}} with its own labelers, {{published:instructgpt-rm-other-labelers}} with others | .68 to .72 on 2,000 pairs | much the same; our crowd was made to agree as theirs did |
 # | gain per doubling of the pairs | {{published:tldr-doubling-pairs}} | about half of that | ours lack a sort of knowledge, not pairs |
 # | pairs that the reward model contradicts | {{published:hh-strength-below-zero}}, ten models | a quarter, one model | |
-# | labels confirmed where margins are lowest and highest | {{published:hh-strength-agreement}}, by GPT-4 | under .5 and over .95, by gold | theirs are the 500 most extreme of thousands, ours a tenth |
+# | labels confirmed where margins are lowest and highest | {{published:hh-strength-agreement}}, by GPT-4 | about .5 and over .95, by gold | theirs are the 500 most extreme of thousands, ours a tenth |
 # | people who answer at random | {{published:christiano-random-labels}} of the time, assumed in the fit | 2 % of the time (twelve people), 10 % (five), always (one) | our fit has no term for it: one reason why slopes fall less than noise grows |
 # | scores before the policy is trained | mean 0 and constant deviation (1706.03741); demonstrations at mean 0 (2203.02155) | mean 0 and deviation 1 on answers of the reference | |
 
@@ -661,7 +665,7 @@ from prefcourse.losses import bradley_terry_loss
 
 # %% [markdown] use-6-1-text
 # **Your own reward model.** The chapter's loop, with your loss in the middle. When 6.1 is solved, the cell after
-# it trains a reward model on some 1,200 pairs, which takes a few seconds, and draws while it trains. **On which
+# it trains a reward model on some 1,300 pairs, which takes a few seconds, and draws while it trains. **On which
 # share of 600 labels that it has not seen will it be right?** (The first time, the cell also trains the SFT model,
 # for half a minute.)
 

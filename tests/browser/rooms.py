@@ -64,5 +64,17 @@ def run(page, command: str) -> None:
     page.evaluate(f"async () => await jupyterapp.commands.execute('{command}')")
 
 
+def cell(page, cell_id: str):
+    """The cell of that id, brought into view and made the active one."""
+    number = page.evaluate(
+        f"() => jupyterapp.shell.currentWidget.content.widgets.findIndex(w => w.model.id === '{cell_id}')"
+    )
+    assert number >= 0, f"no cell {cell_id}"
+    page.evaluate(f"() => {{ jupyterapp.shell.currentWidget.content.activeCellIndex = {number}; }}")
+    found = page.locator(".jp-Notebook .jp-Cell").nth(number)
+    found.scroll_into_view_if_needed()
+    return found
+
+
 def errors(page) -> int:
     return page.locator("[data-mime-type='application/vnd.jupyter.error']").count()

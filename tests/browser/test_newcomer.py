@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from rooms import errors, run, sync_api
+from rooms import cell, errors, run, sync_api
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CHAPTER = "02_preference_optimization_overview.ipynb"
@@ -27,18 +27,6 @@ def agreement_rate(labels_by_item, drop_ties=False):
         kept = [said for said in labels if not (drop_ties and said == "tie")]
         same += [a == b for i, a in enumerate(kept) for b in kept[:i]]
     return sum(same) / len(same) if same else float("nan")'''
-
-
-def cell(page, cell_id: str):
-    """The cell of that id, brought into view and made the active one."""
-    number = page.evaluate(
-        f"() => jupyterapp.shell.currentWidget.content.widgets.findIndex(w => w.model.id === '{cell_id}')"
-    )
-    assert number >= 0, f"no cell {cell_id}"
-    page.evaluate(f"() => {{ jupyterapp.shell.currentWidget.content.activeCellIndex = {number}; }}")
-    found = page.locator(".jp-Notebook .jp-Cell").nth(number)
-    found.scroll_into_view_if_needed()
-    return found
 
 
 def write(page, cell_id: str, source: str) -> None:

@@ -349,15 +349,9 @@ SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
 runs = {share: imitate(share) if share != 0.75 else (demonstrations, sft) for share in SHARES}
 shown_gold = [gold_of(shown) for shown, _ in runs.values()]
 sft_gold = [measure(answers_of(model)) for _, model in runs.values()]
-
-# %% sweep-figure
 figure, ax = plt.subplots()
 ax.set_title("SFT against those whom it imitates (bars: 95 % intervals)")
-names = {
-    "xlabel": "mean gold of the demonstrations",
-    "ylabel": "mean gold of the SFT model",
-    "level_name": "best answers",
-}
+names = {"xlabel": "gold of the demonstrations", "ylabel": "gold of the SFT model", "level_name": "best answers"}
 plots.against_diagonal(ax, shown_gold, sft_gold, labels=[f"{share:.0%}" for share in SHARES], level=best, **names)
 plots.show(
     figure,

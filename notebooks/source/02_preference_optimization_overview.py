@@ -111,9 +111,9 @@ claims({
 })
 
 # %% [markdown] sft-after
-# SFT copies the crowd, filler and errors included. It even falls a little short of the crowd's average, and for the
-# reason that you know: a small model mixes up facts, so some of its answers are wrong where the demonstrated ones were
-# right. Nothing in these demonstrations says which of them are worth copying.
+# SFT copies the crowd: filler and flattery come about as often as they were shown. It even falls a little short of the
+# crowd's average, for it names fewer right uses. A small model mixes up what is used for what, and now and then says
+# one use twice. Nothing in these demonstrations says which of them are worth copying.
 
 # %% [markdown] stage-two
 # ## Stage 2: learn what is good (reward model)

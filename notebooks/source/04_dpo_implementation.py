@@ -262,8 +262,9 @@ plots.show(
 )
 
 # %% [markdown] run-measure-text
-# **Takeaway: the margin grows while both responses become rarer.** The loss asks for chosen responses, and got
-# fewer of them. **Did the policy become worse?** We sample from it and let the world read.
+# **Takeaway: the margin grows while both responses become rarer.** The loss asks for chosen responses, and got fewer
+# of them. (The deep dips of the loss, once per epoch, are a batch of the few longest pairs that were left over.)
+# **Did the policy become worse?** We sample from it and let the world read.
 
 # %% run-claims
 # NBVAL_IGNORE_OUTPUT

@@ -85,7 +85,7 @@ def fork_bomb():
 
 @case(OTHERS, settings={"processes": 60}, seconds=60)
 def threads_by_the_hundred():
-    """As many as it is given. It waits for them: what is left of its memory for the next cell is not a matter of luck."""
+    """As many as it is given. It waits for them, so that what the next cell has of its memory is no matter of luck."""
     body = (
         "import threading, time\nstarted = []\ntry:\n    for _ in range(400):\n"
         "        thread = threading.Thread(target=time.sleep, args=(2,))\n        thread.start()\n"

@@ -115,7 +115,8 @@ def ppo(
     """Proximal policy optimisation with a KL penalty per token (Ziegler et al. 2019; InstructGPT, 2203.02155, eq. 2).
 
     Trains `policy` (a language model, or a `PolicyWithValue` whose critic is to be kept) in place; critic and policy
-    share the trunk. Yields after each round of sampling and `epochs` passes over its samples.
+    share the trunk. Yields after each round of sampling and `epochs` passes over its samples. `beta` may be a tensor of
+    one number that the caller changes between rounds, to steer the KL: each round reads it afresh.
     """
     check_beta(beta)
     model = policy if isinstance(policy, PolicyWithValue) else PolicyWithValue(policy)

@@ -350,7 +350,7 @@ claims({
 # (Means of three labs; `finished` is the share of the last round in training, with 20 tokens; gold and length are
 # measured with room for 32.) The healthy code, too, learns a little worse with scores far from 0, for its critic begins
 # at 0. **A bug that does nothing today is waiting for a reward model with another zero.** That is
-# why implementations give a truncated answer a fixed low score instead ({{published:n-details-eos}} in 2403.17031), or
+# why implementations give a truncated answer a fixed low score instead ({{published:n-details-eos}}), or
 # let it keep its score and fine it, as ours; and why they centre the scores before they begin.
 #
 # ## Three bugs that cannot hide
@@ -522,8 +522,8 @@ for prompt, answer in patient["answers"]:
 # | | published | here | why they differ |
 # |---|---|---|---|
 # | flipped sign of the reward | {{published:ziegler-flip}} | gold below -1 in four labs, at a KL below 4: fluent, and useless | theirs wrote what raters called worst; our worst is short and says nothing |
-# | an answer without EOS | {{published:n-details-eos}}, 2403.17031 | keeps its score, less 1 | both make ending pay; a fixed score also works where nobody knows the zero |
-# | how much PPO depends on details | {{published:n-details-count}} details in 2403.17031 | eight bugs, two of which hardly hurt | small model, short answers, $\lambda$ 0.95: the critic matters little |
+# | an answer without EOS | {{published:n-details-eos}} | keeps its score, less 1 | both make ending pay; a fixed score also works where nobody knows the zero |
+# | details of PPO that matter | {{published:n-details-count}} | eight bugs, two of which hardly hurt | small model, short answers, $\lambda$ 0.95: the critic matters little |
 # | critic's coefficient, $\lambda$, clip, epochs | {{published:n-details-settings}} | the same | |
 
 # %% [markdown] further

@@ -114,7 +114,7 @@ def ppo_claims(here: Lab, reward_model, before: Evaluation, *, beta: float = 0.1
     numbers = {"gold": last.gold, "gold of SFT": before.gold.mean, "kl": last.kl}
     variety = {"distinct": last.distinct, "distinct of SFT": before.distinct}
     return [
-        Claim("PPO lifts gold by 0.6 at KL <= 4", numbers, last.gold > before.gold.mean + 0.6 and last.kl <= 4),
+        Claim("PPO lifts gold by 0.4 at KL <= 4", numbers, last.gold > before.gold.mean + 0.4 and last.kl <= 4),
         Claim("and keeps at least .7 of SFT's variety", variety, last.distinct > 0.7 * before.distinct),
     ]
 

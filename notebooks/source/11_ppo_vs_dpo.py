@@ -100,8 +100,8 @@ ax.axvspan(2.5, 5.5, color=plots.REFERENCE, alpha=0.12)
 ax.set(title="Grey: answers that no pair shows", ylim=(0, 0.8))
 plots.show(
     figure,
-    alt="Six answers. DPO lowers the usual answer from 0.70 to about 0.25 and raises all others; the three that no pair "
-    "shows have half of the mass. The optimum hardly gives those.",
+    alt="Six answers. DPO lowers the usual answer from 0.70 to about 0.25 and raises all others; the three that no "
+    "pair shows have half of the mass. The optimum hardly gives those.",
 )
 
 # %% offline-claims
@@ -622,6 +622,7 @@ from prefcourse.worlds import TableWorld
 
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
+Model = Callable[[Int[Tensor, "B T"]], Float[Tensor, "B T V"]]  # logits of a language model
 
 # %% [markdown] question-11-1
 # **How much probability does the policy give to answers that no pair shows?** A row of `logprobs` is a policy on one
@@ -703,10 +704,8 @@ else:
 # By hand first: one prompt; log-ratios 0.5 and -1.5, scores 2 and 3, beta 0.5. What is the margin? (-1, and so the
 # loss is 1.313.)
 
+
 # %% answer-11-2
-Model = Callable[[Int[Tensor, "B T"]], Float[Tensor, "B T V"]]
-
-
 def online_dpo_step(
     policy: Model, reference: Model, prompts: list, sample: Callable, judge: Callable, *, beta: float
 ) -> Float[Tensor, ""]:

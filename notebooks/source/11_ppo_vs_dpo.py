@@ -356,6 +356,9 @@ claims({
 })
 
 # %% [markdown] plane-text
+# With the usual rate, fresh labels would have looked no better than offline DPO: their sixteen steps need to be larger.
+# Two of the four winners lie at an edge of the grid, so that PPO might gain from less, and fresh labels from more.
+#
 # ## Four methods on one plane
 #
 # The runs are made by `prefcourse build --figures 11_methods`; settings and versions are stored beside them. Left is
@@ -393,11 +396,8 @@ def gap(a, b, what, kl=0.8, source="own"):  # one number per seed
     return chapter11.at_kl(seeds, source, a, what, kl) - chapter11.at_kl(seeds, source, b, what, kl)
 
 
-def top(method):  # the most gold on its way, one number per seed
-    return np.array([max(point["gold"] for point in chapter11.way(seed, "own", method)) for seed in seeds])
-
-
-further = top("DPO, fresh labels") - top("DPO")
+tops = {name: [max(p["gold"] for p in chapter11.way(seed, "own", name)) for seed in seeds] for name in methods}
+further = np.subtract(tops["DPO, fresh labels"], tops["DPO"])  # the most gold on the way of each, per seed
 for what in ("gold", "score"):
     print(f"DPO minus PPO at 0.8 nats, {what}; seeds 0, 1, 2:", *(f"{x:+.2f}" for x in gap("DPO", "PPO", what)))
 print("fresh minus offline DPO, the best of each, gold:", *(f"{x:+.2f}" for x in further))
@@ -485,9 +485,9 @@ claims({
 # right facts are good and wrong ones bad. It reads that in new answers, too, and PPO asks it about its *own*. (The one
 # run of online DPO on these pairs, at β = 3, ends between 0.3 and 0.5 above the SFT model: it asks, too.)
 #
-# With poor pairs the reward model has only seen filler. It prefers the shortest, and has no idea that facts are worth
-# anything. PPO trusts it, goes where the score is high, *into* the data, and becomes a model that says "yeah .". DPO
-# is pulled less far: between its pairs' answers there is little to move. **An answer in the data is not a good
+# With poor pairs the reward model has only seen filler, and has no idea that facts are worth anything. PPO trusts it
+# and goes where the score is high: in two seeds of three *into* the data, to a few words of filler. DPO is pulled less
+# far: between its pairs' answers there is little to move. **An answer in the data is not a good
 # answer, and an unseen one is not a bad answer.** Coverage means that what matters was *compared*.
 #
 # So "PPO is better" and "DPO is better" are both in this figure, in the same world, with the same code.
@@ -669,7 +669,7 @@ def offline_dpo(beta=0.5, steps=300):
         logits = logits.detach().requires_grad_()
         loss = table.dpo_population_loss(logits, beta=beta, data_logits=writers)
         if step in (0, 3, 10, 30, 100, steps):
-            yield step, logits.detach(), (loss - least).item()
+            yield step, logits.detach(), abs((loss - least).item())
         logits = logits - 16 * torch.autograd.grad(loss, logits)[0]
 
 

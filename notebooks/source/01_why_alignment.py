@@ -222,7 +222,8 @@ claims({
 # is left is the surprise that the text itself holds.
 #
 # The result is a **base model**. We ask it the 128 questions of the course, four times each. `measure` gives the
-# mean gold of the answers, with its standard error. **You ask: "what is python used for ?" What will it say?**
+# mean gold of the answers, with its standard error: about as far as chance may have moved it (chapter 5). **You
+# ask: "what is python used for ?" What will it say?**
 
 
 # %% base
@@ -314,8 +315,9 @@ claims({
 # $$\mathbb E_{y \sim \pi}[\text{gold}] = \sum_y \pi(y)\,\text{gold}(y) = \sum_y p(y)\,\text{gold}(y) =
 # \mathbb E_{\text{authors}}[\text{gold}].$$
 #
-# Gold stands nowhere in the loss, so it cannot be what is maximised. We try it: five numbers (logits), gradient
-# descent. The slope of the loss by the logits is $\pi - p$. **What will the policy say most often?**
+# Gold stands nowhere in the loss, so it cannot be what is maximised. We try it: five numbers (*logits*, whose
+# softmax is the policy), gradient descent. The slope of the loss by the logits is $\pi - p$. **What will the policy
+# say most often?**
 
 # %% table
 authors = torch.tensor([0.10, 0.15, 0.30, 0.25, 0.20])

@@ -130,7 +130,8 @@ for name in ("prompt", "chosen", "rejected", "annotator"):
     print(f"{name:>9}: {pairs[4][name]}")
 
 # %% [markdown] reward-text
-# Would you have said the same? There is no way to ask; the pair was shown to one person once.
+# Would you have said the same? There is no way to ask; the pair was shown to one person once. The answer that was
+# preferred is called `chosen` from here on, the other one `rejected`.
 #
 # A reward model is the SFT model with a number at its end, the **score** $s$. How does a label teach it a
 # number? *Bradley and Terry* suppose that people choose the better answer the more surely, the further the
@@ -162,9 +163,9 @@ score, accuracy = reward_model_of(pairs)
 claims({"better than a coin": accuracy.low > 0.5, "far from perfect": accuracy.high < 0.85})
 
 # %% [markdown] reward-after
-# About two in three (in brackets the 95 % interval). People contradict each other, and nobody can predict a coin
-# flip: with these annotators the ceiling is about eight in ten, as the part on agreement works out. More pairs
-# would close part of the difference (chapter 6).
+# About two in three. (In brackets the 95 % interval, which covers the true share in 95 of 100 such trials; chapter
+# 5.) People contradict each other, and nobody can predict a coin flip: with these annotators the ceiling is about
+# eight in ten, as the part on agreement works out. More pairs would close part of the difference (chapter 6).
 #
 # Only differences of scores were trained, so we may shift and stretch them. `standardise` gives them mean 0 and
 # standard deviation 1 over the answers seen: then `beta`, below, means the same whatever the annotators' noise.
@@ -595,7 +596,7 @@ if FILE:
 # 1. SFT copies the demonstrators; it cannot tell good from usual.
 # 2. A reward model turns noisy comparisons into a score, up to a ceiling that the people's noise sets.
 # 3. PPO and DPO turn what was learnt into a policy, and pay in KL.
-# 4. A bias of the labels arrives in the policy, while nothing that training sees looks wrong.
+# 4. A taste that annotators share arrives in the policy, while nothing that training sees looks wrong.
 # 5. Agreement needs two labels per item, one orientation, one vote per person and a stated tie rule.
 
 # %% [markdown] questions

@@ -226,8 +226,9 @@ claims({"'flattering' gains first and loses later": path[:, 1].max() > path[-1, 
 # $$r(y) \;=\; \underbrace{\beta\log\frac{\pi^*(y)}{\pi_{\text{ref}}(y)}}_{\text{implicit reward}}
 # \;+\;\beta\log Z$$
 #
-# Every policy is the optimum of some reward: of this one. **Will the implicit reward of our optimum give back
-# 2.0, 1.2, ...? And what will the optimum be if every answer gets ten points more?**
+# Every policy is the optimum of some reward: of this one. The logarithm in it, $\log\pi - \log\pi_{\text{ref}}$, is
+# called the **log-ratio**. **Will the implicit reward of our optimum give back 2.0, 1.2, ...? And what will the
+# optimum be if every answer gets ten points more?**
 
 # %% implicit
 implicit = beta * torch.log(optimum / reference)

@@ -411,9 +411,10 @@ claims({"DPO: no margin changes": torch.allclose(masked[0], not_masked[0], atol=
 claims({"SimPO: the change exceeds the margin, over 1/20 of pairs turn": change[1] > size[1] and turned[1] > 1 / 20})
 
 # %% [markdown] prompt-after
-# So DPO forgives this mistake. SimPO does not, and neither does IPO as TRL computes it (from means). And even
-# DPO forgives only if both rows hold the *same* prompt: where a long row was cut at its left end to fit, they
-# do not. Exercise 4.3 works that out. Mask the prompt, and there is nothing to remember.
+# So DPO forgives this mistake. SimPO does not, and neither does IPO (chapter 19) as TRL computes it, Hugging Face's
+# library for training on preferences: from means. And even DPO forgives only if both rows hold the *same* prompt:
+# where a long row was cut at its left end to fit, they do not. Exercise 4.3 works that out. Mask the prompt, and
+# there is nothing to remember.
 #
 # ## Fifty ways to get it wrong
 #
@@ -517,7 +518,8 @@ for name, results in passed.items():
 # %% [markdown] tests-after
 # Everything begins with $\log 2$: that test finds none. *Alone as in company* finds the two mistakes that depend on
 # padding. The sampler's own sum finds all five, and costs one forward pass. Write it before the training loop, and
-# run it again whenever the tokenizer, the template or the model changes.
+# run it again whenever the tokenizer, the model or the chat template changes (the words that are set around prompt
+# and response).
 #
 # It has one blind spot: it uses your own rows, and so it cannot know how the model was *meant* to read them. Against
 # a template that says `<eos>` twice, or a start token too many, look at one row, token by token, as at the top of

@@ -165,8 +165,9 @@ claims({
 #
 # Is a gold of 1.2 at one nat much? It depends on what *any* policy could have at that KL. Chapter 3 knows the
 # answer, for the optimum $\pi^* = \pi_{\text{ref}}\,e^{r/\beta}/Z$ has the highest $\mathbb{E}[r] - \beta\,
-# \mathrm{KL}$, so none with its KL has more reward. Each $\beta$ gives one such point. Both its coordinates
-# need no sample of $\pi^*$, only of the reference, reweighted by the tilt:
+# \mathrm{KL}$, so none with its KL has more reward. Each $\beta$ gives one such point. Both its coordinates need no
+# sample of $\pi^*$, only of the reference, reweighted by the tilt. All points together are called the **frontier**;
+# chapter 8 walks along it.
 #
 # $$\mathbb{E}_{\pi^*}[r] = \sum_y \pi_{\text{ref}}(y)\,\frac{e^{r(y)/\beta}}{Z}\,r(y)
 # \;\approx\; \sum_{i=1}^n w_i\,r_i ,\qquad w_i = \frac{e^{r_i/\beta}}{\sum_j e^{r_j/\beta}}$$
@@ -564,9 +565,9 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 #
 # <details><summary>Answer</summary>
 #
-# In the labels: twenty people with noise and biases, some 900 pairs. Train on labels without noise, or on four times
-# as many pairs. And in the method: offline pairs speak of the reference's answers only. Draw new pairs from the policy
-# on the way (online DPO, chapter 11). A larger model would be a third.
+# In the labels: twenty people with noise and biases, some 900 pairs. Train on labels without noise, or on four
+# times as many pairs. And in the method: the pairs, drawn once and before training, speak of the reference's
+# answers only. Draw new pairs from the policy on the way (online DPO, chapter 11). A larger model would be a third.
 # </details>
 
 # %% [markdown] classical
@@ -574,7 +575,7 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 #
 # | | published | here | why they differ |
 # |---|---|---|---|
-# | direct alignment over-optimises, with no reward model to be hacked | gold falls at larger KL, {{published:daa-early}} | gold falls beyond a KL of one or two nats: in the second epoch at a learning rate of 4e-3, after the second at 1e-3 | epochs count only together with the learning rate; ours have fifteen steps |
+# | direct alignment over-optimises (chapter 8), with no reward model to be hacked | gold falls at larger KL, {{published:daa-early}} | gold falls beyond a KL of one or two nats: in the second epoch at a learning rate of 4e-3, after the second at 1e-3 | epochs count only together with the learning rate; ours have fifteen steps |
 # | the smaller $\beta$, the larger the KL | 2406.02900; 2305.18290 draws its frontier by $\beta$ | so it is, but learning rate and epochs move the KL more | we stop long before the optimum of chapter 3; whoever trains at one learning rate sees $\beta$ alone |
 # | likelihood displacement | {{published:dpo-displaced-refusals}} of refusals: probability went to the opposite | chosen responses became rarer by ten nats and more; probability went to answers that no pair contains | theirs is a matter of which answers resemble each other, ours of going too far |
 # | DPO's usual settings | {{published:dpo-settings}} | many combinations near one nat are as good as the best | a model of a tenth of a million parameters bears a thousand times the learning rate |

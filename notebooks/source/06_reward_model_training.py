@@ -471,8 +471,8 @@ claims({
 
 # %% [markdown] calibration-after
 # **Takeaway: too many epochs inflate the scale, and one number takes that back.** No ranking changed: a factor
-# cannot turn a margin. So accuracy does not see overconfidence, and the diagram does. (For classifiers this
-# factor is known as temperature scaling, 1706.04599.)
+# cannot turn a margin. So accuracy does not see that the model is too sure (*overconfident*), and the diagram does.
+# (For classifiers this factor is known as temperature scaling, 1706.04599.)
 #
 # The mean gap between claim and truth, each bin weighing what it holds, is the *expected calibration error* of
 # exercise 6.3. A warning about it: with few pairs in a bin chance makes gaps as well, so even perfect claims have

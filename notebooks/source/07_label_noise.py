@@ -383,8 +383,9 @@ claims({
 #
 # Why does this not run in circles? For any guess $q$ of the truth, by Jensen, $\log\sum_t P(t, \text{votes}) \ge
 # \sum_t q(t)\log\frac{P(t, \text{votes})}{q(t)}$. The E step takes the $q$ for which both sides are equal, the M
-# step raises the right side: the likelihood cannot fall. (With the added 1, it is likelihood times a prior.) We
-# begin with vote shares. **Will the spammer be found? Will anybody be overrated?**
+# step raises the right side: the likelihood cannot fall. (With the added 1, it is likelihood times a prior.)
+# *Expectation, maximisation*: hence the name **EM**. We begin with vote shares. **Will the spammer be found? Will
+# anybody be overrated?**
 
 
 # %% em

@@ -515,17 +515,18 @@ claims({
 #
 # ## Steering
 #
-# The budget was the way that needs no currency. On a table we bisected. In training there is one run and no
-# second try, so $\beta$ is steered while it goes. "Models trained with different seeds and the same KL penalty
-# sometimes end up with quite different values" of KL, wrote Ziegler et al., and let $\beta$ follow the measured
-# KL:
+# The budget was the way that needs no currency. On a table we bisected. In training there is one run and no second
+# try, so $\beta$ is steered while it goes. "Models trained with different seeds and the same KL penalty sometimes
+# end up with quite different values" of KL, wrote Ziegler et al., and let $\beta$ follow the measured KL, by a
+# **controller**:
 #
 # $$e_t = \mathrm{clip}\left(\frac{\mathrm{KL}_t - \mathrm{KL}_{\text{target}}}{\mathrm{KL}_{\text{target}}},\,
 # -0.2,\, 0.2\right),\qquad \beta_{t+1} = \beta_t\,(1 + K_\beta\,e_t)$$
 #
-# Too far, and the price rises; too near, and it falls. It multiplies, so that any first $\beta$ will do, and one
-# odd batch can do little. Their settings were {{published:ziegler-controller}}: at most 2 % a round, 35 rounds to
-# double. We have fifty rounds, and take a gain of 0.5. The KL is that of a whole response.
+# ($\mathrm{clip}(x, a, b)$ is $x$, held between $a$ and $b$.) Too far, and the price rises; too near, and it falls.
+# It multiplies, so that any first $\beta$ will do, and one odd batch can do little. Their settings were
+# {{published:ziegler-controller}}: at most 2 % a round, 35 rounds to double. We have fifty rounds, and take a gain
+# of 0.5. The KL is that of a whole response.
 #
 # The live run starts with $\beta = 0.5$. Beside it, from `08_controllers`: the same with $\beta = 0.05$ at first,
 # and two runs whose $\beta$ stays. The target is 1 nat. **Will both arrive? On a straight way?**
@@ -635,13 +636,13 @@ steering(run, start={"target": 1.0, "gain": 0.1, "first_beta": 0.2}, **choices)
 # %% [markdown] questions
 # ## Three questions
 #
-# **1.** Two papers train the same model. One reports a win rate of 61 % with $\beta = 0.1$, the other 64 % with
-# $\beta = 0.05$. Which method is better?
+# **1.** Two papers train the same model. One reports that judges prefer its answers in 61 % of cases, with $\beta =
+# 0.1$, the other 64 % with $\beta = 0.05$. Which method is better?
 #
 # <details><summary>Answer</summary>
 #
-# Unknown. Their rewards have different scales, so that the betas cannot be compared, and the second may simply
-# have gone further along the same line. Ask for the KL of both, and for win rates at several KLs each.
+# Unknown. Their rewards have different scales, so that the betas cannot be compared, and the second may simply have
+# gone further along the same line. Ask for the KL of both, and for the judges' shares at several KLs each.
 # </details>
 #
 # **2.** Your controller keeps the KL at 8 nats, as asked; the KL is the mean over *tokens* times the mean length.

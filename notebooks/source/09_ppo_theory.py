@@ -535,9 +535,9 @@ claims({"k1 as score and k2 as loss arrive": max(away["k1 as score"], away["k2 a
 
 # %% [markdown] penalties-after
 # **Takeaway: as a number take $k_1$ or $k_3$, as a loss take $k_2$.** $k_1$ as a loss is not a weak penalty, it is
-# none; the log still shows a KL, and it looks as if $\beta$ were too small. $k_3$ as a loss, GRPO's choice, pulls
-# to a neighbour of the optimum. (2506.09477 found such mistakes in a number of open projects and papers; 2510.01555
-# compares all the ways.)
+# none; the log still shows a KL, and it looks as if $\beta$ were too small. $k_3$ as a loss, which GRPO takes
+# (chapter 20), pulls to a neighbour of the optimum. (2506.09477 found such mistakes in a number of open projects
+# and papers; 2510.01555 compares all the ways.)
 
 # %% [markdown] gae-text
 # ## Which word deserves the score?
@@ -664,7 +664,7 @@ claims({
 # ## All of PPO in one line
 #
 # The critic is trained as well: $A_t + V(s_t)$, called the *returns*, is where $V(s_t)$ should have been. The loss
-# that PPO minimises on each minibatch is
+# that PPO minimises on each *minibatch*, a part of the batch, is
 #
 # $$\underbrace{-\,\text{mean}\,\min(\text{ratio}\,A,\ \text{clip}(\text{ratio})\,A)}_{\text{policy}}
 # \;+\;\texttt{vf\_coef}\;\underbrace{\tfrac12\,\text{mean}\,(V - \text{returns})^2}_{\text{critic}}$$

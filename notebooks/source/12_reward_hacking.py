@@ -243,17 +243,22 @@ sizes = list(seeds[0]["sizes"])
 ppo, best = (
     {n: over_seeds([seed["sizes"][n][way] for seed in seeds]) for n in sizes} for way in ("ppo", "best_of_n")
 )
-figure, axes = plt.subplots(1, 3, figsize=(11.4, 3.9), sharey=True)
-for ax, pushed in zip(axes, (ppo, best), strict=False):
-    for number, (n, run) in enumerate(pushed.items()):
-        kl, gold, scores = (means(run[name]) for name in ("kl", "gold", "score"))
-        bars = {"error": [e.standard_error for e in run["gold"]], "number": number}
-        plots.over_optimisation(ax, kl, scores, gold, label=f"{int(n):,} labels", **bars)
-for number, (rho, world) in enumerate(worlds.items()):
-    gain = world.gold_gain(d), math.sqrt(2) * d
-    plots.over_optimisation(axes[2], d**2, gain[1], 0.5 + gain[0], label=f"correlation {rho}", number=number)
+
+
+def draw(axes):  # two panels of TinyLM, one of GaussWorld
+    for ax, pushed in zip(axes, (ppo, best), strict=False):
+        for number, (n, run) in enumerate(pushed.items()):
+            kl, gold, scores = (means(run[name]) for name in ("kl", "gold", "score"))
+            bars = {"error": [e.standard_error for e in run["gold"]], "number": number}
+            plots.over_optimisation(ax, kl, scores, gold, label=f"{int(n):,} labels", **bars)
+    for number, (rho, world) in enumerate(worlds.items()):
+        gain = world.gold_gain(d), math.sqrt(2) * d
+        plots.over_optimisation(axes[2], d**2, gain[1], 0.5 + gain[0], label=f"correlation {rho}", number=number)
+
 
 # %% sizes-figure
+figure, axes = plt.subplots(1, 3, figsize=(11.4, 3.9), sharey=True)
+draw(axes)
 for ax, title in zip(axes, ("TinyLM, PPO", "TinyLM, best-of-n", "GaussWorld, closed form"), strict=True):
     ax.set(title=title, ylim=(-1.0, 1.6), ylabel="", xlabel="KL (nats, square-root axis)")
     ax.legend(loc="lower left", fontsize=8)
@@ -513,7 +518,7 @@ claims({
 # **Takeaway: ensembles soften the fall; they did not raise the peak.** They take away the mistakes in which members
 # differ, and best-of-n, which stays among the reference's answers, makes mostly such mistakes: with the mean of four
 # its turn is nearly gone. PPO finds the mistakes that members share. Four models from four SFT models are still four
-# readers of the same labels. Eisenstein et al. (2312.09244) saw the same at full size:
+# readers of the same labels. Eisenstein et al. saw the same at full size:
 # {{published:ensembles-do-not-eliminate}}.
 #
 # The price on KL is the cure that worked best here, and the cheapest. It is more than early stopping: at one nat the
@@ -609,7 +614,7 @@ push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=push
 # | RL: $d(\alpha - \beta\log d)$ | 2210.10760 | off by up to 0.1, with a pattern | forty rounds of a tiny model, and it says other things when it falls |
 # | labels needed before it helps | {{published:gao-fewest-pairs}} | 256 labels beat 64; beyond 1,024 little changes for PPO | five kinds of things and forty facts; their text has more |
 # | conservative ensembles, best-of-n | {{published:coste-best-of-n}} | best of 32: the mean of four 0.1 or more above one model | our members share their blind spot |
-# | ensembles, in the end | 2312.09244: {{published:ensembles-do-not-eliminate}} | so it is here | the same |
+# | ensembles, in the end | {{published:ensembles-do-not-eliminate}} | so it is here | the same |
 # | is there a safe proxy? | {{published:skalse-constant}} | GaussWorld's linear gold never falls *along the tilt* | their theorem speaks of all changes of the policy, not of the best path |
 
 # %% [markdown] further

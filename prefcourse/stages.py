@@ -58,7 +58,7 @@ class Settings:
     reward_learning_rate: float = 2e-3
     ppo_iterations: int = 40
     ppo_learning_rate: float = 3e-4
-    dpo_epochs: float = 4
+    dpo_epochs: float = 2
     dpo_learning_rate: float = 5e-4
     samples: int = 4  # answers to each of the 128 prompts when a policy is measured
     frontier_samples: int = 64  # the same, to find the optimum

@@ -76,6 +76,9 @@ SEED = 0
 # The score gains $\sqrt2\,d$, without end. Gold has its peak at $d = \alpha/2\beta$, and at twice that distance all is
 # lost again. ($\beta$ is the name of Gao et al. for this number; it has nothing to do with the price of KL.)
 #
+# We take $|g| = 1$. Then $g\cdot u$ is the correlation of the score with the straight part of gold. With all of gold
+# it is lower, as the bend adds what the score cannot see; but the same bend, and less $g\cdot u$, is less of it.
+#
 # **With a gold that is linear, $C = 0$, where is the peak? And in a world whose score has less correlation with
 # gold, does the peak come earlier, or is it only lower?**
 
@@ -85,8 +88,8 @@ worlds = {rho: GaussWorld.random(seed=SEED, correlation=rho, curvature=0.3) for 
 linear = GaussWorld.random(seed=SEED, correlation=0.4, curvature=0.0)
 figure, ax = plt.subplots()
 for number, (rho, world) in enumerate(worlds.items()):
-    ax.plot(d, world.gold_gain(d), color=plots.OTHERS[number], label=f"gold, correlation {rho}")
-ax.plot(d, linear.gold_gain(d), ":", color=plots.OTHERS[0], label="a linear gold, 0.4")
+    ax.plot(d, world.gold_gain(d), color=plots.OTHERS[(0, 1, 3)[number]], label=f"gold, g.u = {rho}")
+ax.plot(d, linear.gold_gain(d), ":", color=plots.OTHERS[0], label="a linear gold, g.u = 0.4")
 ax.plot(d, math.sqrt(2) * d, "--", color=plots.SCORE, label="score, in all of them")
 ax.set(xlabel="d, square root of KL", ylabel="gain over the reference", ylim=(-1.5, 2), title="GaussWorld")
 ax.legend(loc="lower left")
@@ -95,6 +98,7 @@ plots.show(
     alt="Gain against the square root of KL. The score is a rising straight line. Gold is a parabola that peaks "
     "earlier and lower the smaller the correlation; a linear gold rises for ever.",
 )
+
 
 # %% gauss-claims
 def apart(world, distance, draw):  # closed form against samples, in standard errors
@@ -121,8 +125,8 @@ claims({
 # rises slowly. A poor correlation explains a slow rise. For a fall, something must be different out there.
 #
 # Is there no proxy that is safe? Skalse et al. call a proxy *hackable* if some change of the policy raises it and
-# lowers the true reward. Over all stochastic policies, they prove, {{published:skalse-constant}} (equivalent rewards
-# aside). So the question is never whether, but how far.
+# lowers the true reward. They leave equivalent rewards aside and prove, over all stochastic policies:
+# {{published:skalse-constant}}. So the question is never whether, but how far.
 
 # %% [markdown] live-text
 # ## The same, live
@@ -164,11 +168,12 @@ claims({
 })
 
 # %% [markdown] live-after
-# **Takeaway: the reward model was right about the reference's answers, and is hardly any use on the policy's.** How
-# deep gold falls differs: this run loses all that it won, with two other seeds (and so other labels) only a part of
-# it was lost by now. The correlation falls in all of them, *from the first step*, long before gold turns. At the peak it is small, not exactly zero. The
-# identity above is one of the tilt, where every answer moves by itself; in a network the answers share their
-# weights, and what is won on one prompt is paid on another.
+# **Takeaway: the reward model was right about the reference's answers, and is of little use on the policy's.** How
+# deep gold falls differs: this run loses all that it won; with two other seeds (and so other labels) only a part of
+# it was lost by now. The correlation falls in all of them, *from the first step*, long before gold turns. At the
+# peak about half of it is left. It is not zero: the identity above is one of the tilt, where every answer moves by
+# itself; in a network the answers share their weights, and what is won on one prompt is paid on another. (Near the
+# end the curve may turn back on itself: nothing drives the KL, and it can shrink from one look to the next.)
 #
 # ## What the hacked answers look like
 #
@@ -217,7 +222,8 @@ claims({
 
 # %% [markdown] why-after
 # **Takeaway: first the policy gives up what the reward model rightly dislikes; then it spends what the reward model
-# cannot see.** Chapter 6 found this model as good as people where answers differ in filler, and hardly better than
+# cannot see.** Filler and flattery go early, and sentences with facts take their place: more right ones, and more
+# wrong ones, too. Later the right ones go. Chapter 6 found this model as good as people where answers differ in filler, and hardly better than
 # a coin where they differ in the uses they name. That blind spot lay still as long as the answers came from the
 # SFT model, which names mostly right uses of its own accord. PPO has no reason to keep them right, and loses them.
 # ("No sentence" is what the world has no meaning for; a sentence about another thing is counted there, too.)
@@ -240,9 +246,7 @@ claims({
 # %% sizes
 seeds = experiments.load("12_sizes")
 sizes = list(seeds[0]["sizes"])
-ppo, best = (
-    {n: over_seeds([seed["sizes"][n][way] for seed in seeds]) for n in sizes} for way in ("ppo", "best_of_n")
-)
+ppo, best = ({n: over_seeds([seed["sizes"][n][way] for seed in seeds]) for n in sizes} for way in ("ppo", "best_of_n"))
 
 
 def draw(axes):  # two panels of TinyLM, one of GaussWorld
@@ -253,7 +257,7 @@ def draw(axes):  # two panels of TinyLM, one of GaussWorld
             plots.over_optimisation(ax, kl, scores, gold, label=f"{int(n):,} labels", **bars)
     for number, (rho, world) in enumerate(worlds.items()):
         gain = world.gold_gain(d), math.sqrt(2) * d
-        plots.over_optimisation(axes[2], d**2, gain[1], 0.5 + gain[0], label=f"correlation {rho}", number=number)
+        plots.over_optimisation(axes[2], d**2, gain[1], 0.5 + gain[0], label=f"g.u = {rho}", number=number)
 
 
 # %% sizes-figure
@@ -351,9 +355,10 @@ for column, (way, (_, which)) in zip(axes.T, ways.items(), strict=True):
     column[0].set_title(f"{way}, and its law")
 plots.show(
     figure,
-    alt="Measured gains, fitted laws, and below their residuals. Best-of-n lies on its law within three hundredths. "
+    alt="Measured gains, fitted laws, and below their residuals. Best-of-n lies on its law, nearly. "
     "PPO's residuals are larger and not random: negative at first, positive at the peak, then negative again.",
 )
+
 
 # %% laws-claims
 def typical(pushed, which):  # residual: root mean square
@@ -369,7 +374,7 @@ rho = {n: np.mean([seed["sizes"][n]["reference"] for seed in seeds]) for n in si
 spread = seen[0].gold.var(dim=1).mean().sqrt().item()  # of gold, among the reference's answers to a prompt
 alpha = [laws["best-of-n", n][2][0] / (math.sqrt(2) * rho[n] * spread) for n in sizes]
 claims({
-    "best-of-n: right within 0.03, and RL's law is worse": max(own["best-of-n"]) < min(0.03, *other["best-of-n"]),
+    "best-of-n: typically off by under 0.03, RL's law by more": max(own["best-of-n"]) < min(0.03, *other["best-of-n"]),
     "PPO: its law is off by more, at each size": np.greater(own["PPO"], own["best-of-n"]).all(),
     "at PPO's peak its law is too low": min(laws["PPO", n][3][5:8].mean() for n in sizes) > 0.02,
     "best-of-n: alpha is sqrt 2 x correlation x spread, within 10 %": np.allclose(alpha, 1, atol=0.1),
@@ -409,7 +414,7 @@ for ax, (name, label) in zip(axes, signs.items(), strict=True):
     twin.plot(root, means(hacking["gold"]), color=plots.GOLD, linewidth=1, alpha=0.6)
     twin.set(yticks=[])
     twin.grid(visible=False)
-    ax.set(xlabel="square root of KL", title=label)
+    ax.set(xlabel="square root of KL", title=label, ylim=(0, 1.1 * max(means(hacking[name]))))
 plots.show(
     figure,
     alt="Three signs against the square root of KL, gold as a thin line behind. The second model's score rises and "
@@ -444,7 +449,8 @@ for name, rule in rules.items():
 # is highest, but not in every run, and at the end of the line, with more than a point of gold lost, it is hardly
 # larger than at the start. They agree, and are wrong together.
 #
-# Votes are noisy, 128 a look, and by the time the runs are stopped they are about as many as the labels that the
+# Votes are noisy, 128 a look: at the first look both answers are the SFT model's, and still they do not say one half
+# in every run. By the time the runs are stopped they are about as many as the labels that the
 # reward model was trained on. The budget of one nat costs nothing and does as well here. But it came from chapter 8,
 # that is, from having seen gold in this world. In a new one nobody hands out that number.
 
@@ -480,6 +486,7 @@ plots.show(
     "the mean of four least. One model with beta 0.1 rises higher and stays there, at little more than one nat.",
 )
 
+
 # %% costs
 def against_one(name):  # the same seed's single model: peak of gold, KL there, gold at the end, seconds
     found = []
@@ -492,6 +499,7 @@ def against_one(name):  # the same seed's single model: peak of gold, KL there, 
     return [evaluate.estimate(torch.tensor(column)) for column in zip(*found, strict=True)]
 
 
+fours = ("mean", "worst", "penalised")
 print(f"{'against one model':>19}: peak of gold    KL of the peak   gold at round 40   seconds")
 cost = {name: against_one(name) for name in names if name != "one"}
 for name, (*moved, seconds) in cost.items():
@@ -500,22 +508,27 @@ for name, (*moved, seconds) in cost.items():
 
 # %% costs-claims
 of_n = {name: over_seeds([seed["runs"][name]["best_of_n"] for seed in cures]) for name in names if name != "price"}
-last = {name: run["gold"][-1].mean for name, run in of_n.items()}  # best of 32
-print("gold of the best of 32:", ", ".join(f"{names[name]} {gold:.2f}" for name, gold in last.items()))
-ensembles = [cost[name] for name in ("mean", "worst", "penalised")]
+for name, run in of_n.items():
+    golds = means(run["gold"])
+    print(f"{names[name]:>19}: gold of the best of 32 {golds[-1]:.2f}, of the best n {max(golds):.2f}")
+mean, worst, penalised = (of_n[name]["gold"][-1].mean - of_n["one"]["gold"][-1].mean for name in fours)
+ensembles, late = [cost[name] for name in fours], [cost[name][2] for name in fours]
 claims({
     "no ensemble moves the peak of gold by more than 0.1": max(abs(moved[0].mean) for moved in ensembles) < 0.1,
-    "each ends forty rounds with more gold than one model": min(moved[2].mean for moved in ensembles) > 0.1,
-    "and below where it began": max(means(runs[n]["gold"])[-1] - means(runs[n]["gold"])[0] for n in of_n) < 0,
+    "each ends forty rounds with more gold than one model": min(e.mean for e in late) > 0.1,
+    "but none by two standard errors": all(e.mean < 2 * e.standard_error for e in late),
+    "and all below where they began": all(means(runs[n]["gold"])[-1] < means(runs[n]["gold"])[0] for n in fours),
     "each costs about twice the seconds": all(1.5 < moved[3].mean < 2.5 for moved in ensembles),
-    "best of 32: the mean of four is at least 0.1 above one model": last["mean"] > last["one"] + 0.1,
-    "the price on KL raises the peak by 0.1 or more": cost["price"][0].mean > 0.1,
-    "and ends one point or more above one model, for no more seconds": cost["price"][2].mean > 1
-    and cost["price"][3].mean < 1.2,
+    "best of 32: the mean of four is 0.1 above one model, the others 0.05": mean > 0.1 > max(worst, penalised)
+    and min(worst, penalised) > 0.05,
+    "the price on KL: a peak 0.1 higher": cost["price"][0].mean > 0.1,
+    "and an end one point higher": cost["price"][2].mean > 1,
+    "for no more seconds": cost["price"][3].mean < 1.2,
 })
 
 # %% [markdown] costs-after
-# **Takeaway: ensembles soften the fall; they did not raise the peak.** They take away the mistakes in which members
+# **Takeaway: ensembles soften the fall, if anything; they did not raise the peak.** On average each ends with more
+# gold than one model, but the seeds differ by more than that: three of them cannot settle it. Ensembles take away the mistakes in which members
 # differ, and best-of-n, which stays among the reference's answers, makes mostly such mistakes: with the mean of four
 # its turn is nearly gone. PPO finds the mistakes that members share. Four models from four SFT models are still four
 # readers of the same labels. Eisenstein et al. saw the same at full size:
@@ -530,7 +543,7 @@ claims({
 # | more labels | raises the peak, to 256 labels; best-of-n's further | hardly moves | labels |
 # | stop by votes | near the peak's | about one nat | 128 votes a look |
 # | stop at one nat | near the peak's | one nat | to know the number |
-# | ensemble | same peak, softer fall | hardly moves | twice the seconds |
+# | ensemble | same peak, perhaps a softer fall | hardly moves | twice the seconds |
 # | price on KL | higher peak, no fall | about one nat | to choose $\beta$ |
 
 # %% [markdown] play-text
@@ -542,7 +555,7 @@ claims({
 
 # %% play
 pushes = ["PPO", "best-of-n"]
-several = {"mean of four": "mean", "worst of four": "worst", "mean - 4 variance": "penalised"}
+several = {names[name]: name for name in fours}
 pushed = {f"{int(n):,} labels": (ppo[n], best[n]) for n in sizes}
 for label, name in several.items():
     pushed[label] = runs[name], over_seeds([seed["runs"][name]["best_of_n"] for seed in cures])
@@ -567,12 +580,12 @@ push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=push
 #    turns where that is zero, and the score does not show it.
 # 2. A poor correlation makes gold rise slowly; only a gold that bends, somewhere the labels did not reach, makes it
 #    fall. GaussWorld has the whole curve: $d\,(\alpha - \beta d)$.
-# 3. On TinyLM gold rises while the policy gives up filler, and falls as it spends the facts that the reward model
-#    cannot see. The correlation falls from 0.7 to next to nothing.
+# 3. On TinyLM gold rises while the policy gives up filler for facts, and falls as it spends the facts that the reward model
+#    cannot see. Its correlation with the score, above 0.6 at first, ends below 0.35.
 # 4. Best-of-n follows $d\,(\alpha - \beta d)$ closely, and its $\alpha$ is known beforehand; PPO follows no law closely. More
 #    labels raise the curve and leave its shape.
-# 5. Votes turn where gold does; a second model and the members of an ensemble do not. Ensembles soften the fall, a price
-#    on KL prevents it. None of them repairs the score.
+# 5. Votes turn where gold does; a second model and the members of an ensemble do not. Ensembles soften the fall at
+#    best, a price on KL prevents it. None of them repairs the score.
 
 # %% [markdown] questions
 # ## Three questions
@@ -582,8 +595,8 @@ push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=push
 #
 # <details><summary>Answer</summary>
 #
-# The held-out labels are of the reference's answers. Accuracy there is the correlation at $d = 0$, the slope of the
-# first step. How it is further out can only be seen on answers from there: label some of the policy's.
+# The held-out labels are of the reference's answers. Accuracy there tells of the correlation at $d = 0$, that is, of
+# the slope of the first step. How it is further out can only be seen on answers from there: label some of the policy's.
 # </details>
 #
 # **2.** You run best-of-64 with a reward model and find that gold, judged by people, is lower than with best-of-8.
@@ -610,10 +623,10 @@ push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=push
 # | | published | here | why they differ |
 # |---|---|---|---|
 # | gold against $\sqrt{\mathrm{KL}}$ | 2210.10760: rises, peaks, falls, for both ways | so, too, for every number of labels | their gold is a larger reward model, ours a program with facts |
-# | best-of-n: $d(\alpha - \beta d)$ | 2210.10760 | within 0.03, for every number of labels | the same law; ours ends at $n = 64$ |
-# | RL: $d(\alpha - \beta\log d)$ | 2210.10760 | off by up to 0.1, with a pattern | forty rounds of a tiny model, and it says other things when it falls |
-# | labels needed before it helps | {{published:gao-fewest-pairs}} | 256 labels beat 64; beyond 1,024 little changes for PPO | five kinds of things and forty facts; their text has more |
-# | conservative ensembles, best-of-n | {{published:coste-best-of-n}} | best of 32: the mean of four 0.1 or more above one model | our members share their blind spot |
+# | best-of-n: $d(\alpha - \beta d)$ | 2210.10760 | typically off by less than 0.03, for every number of labels | the same law; ours ends at $n = 64$ |
+# | RL: $d(\alpha - \beta\log d)$ | 2210.10760 | typically off by up to 0.1, with a pattern | forty rounds of a tiny model, and it says other things when it falls |
+# | labels needed before it helps | {{published:gao-fewest-pairs}} | 256 labels beat 64; beyond that little changes for PPO | five kinds of things and forty facts; their text has more |
+# | conservative ensembles, best-of-n | better {{published:coste-best-of-n}} | best of 32: 0.05 or more above one model; but the plain mean is above both | our members share their blind spot |
 # | ensembles, in the end | {{published:ensembles-do-not-eliminate}} | so it is here | the same |
 # | is there a safe proxy? | {{published:skalse-constant}} | GaussWorld's linear gold never falls *along the tilt* | their theorem speaks of all changes of the policy, not of the best path |
 
@@ -707,12 +720,12 @@ if check("12.1", gold_gain).passed:
     for number, (rho, bend) in enumerate([(0.8, 0.3), (0.4, 0.3), (0.4, 0.0)]):
         world = GaussWorld.random(seed=0, correlation=rho, curvature=bend)
         gain, top = gold_gain(world.u, world.g, world.C, far)
-        ax.plot(far, gain, color=plots.OTHERS[number], label=f"correlation {rho}, curvature {bend}")
+        ax.plot(far, gain, color=plots.OTHERS[number], label=f"g.u = {rho}, curvature {bend}")
         for distance in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0):
             gold = [world.gold(world.sample(20_000, d=x, generator=draw)) for x in (distance, 0.0)]
             mean, error = evaluate.estimate(gold[0] - gold[1])
             ax.errorbar(distance, mean, 2 * error, fmt="o", color=plots.OTHERS[number], markersize=3)
-        print(f"correlation {rho}, curvature {bend}: peak", "none" if top is None else f"at d = {float(top):.2f}")
+        print(f"g.u = {rho}, curvature {bend}: peak", "none" if top is None else f"at d = {float(top):.2f}")
     ax.set(xlabel="d, square root of KL", ylabel="gain in gold", title="Your closed form, and samples")
     ax.legend(loc="lower left")
     plots.show(figure, alt="Two parabolas and a straight line, with dots from samples on them.")
@@ -787,7 +800,7 @@ else:
 #   squared distance from their mean (it divides by K, so that a single member has variance 0).
 # - For any other word raise `ValueError`.
 #
-# `penalty` counts only with `how="penalised"`. A batch without answers gives nothing back: no numbers.
+# `penalty` is 1 unless it is given, and counts only with `how="penalised"`. A batch without answers gives nothing back: no numbers.
 #
 # By hand first: two members say 1 and 3 of the first answer, 0 and 0.5 of the second; penalty 0.5. Means 2 and 0.25,
 # variances 1 and 0.0625: 1.5 and 0.21875.
@@ -838,7 +851,8 @@ else:
 #   `margin`; then it is kept instead.
 # - Training stops at the first look at which `patience` looks in a row were no better. Nothing after it is ever
 #   measured, so it may not count. If that never happens, it stops at the last look.
-# - An estimate may be `nan`: nobody measured there. Such a look is no better. (Look 0 is never `nan`.)
+# - An estimate may be below 0. It may also be `nan`: nobody measured there. Such a look is no better, and counts for
+#   the patience. (Look 0 is never `nan`.)
 # - No look at all, or a patience below 1: raise `ValueError`.
 #
 # By hand first: 0.50, 0.57, 0.55, 0.60, 0.58, 0.59, 0.70 with patience 2 and margin 0. Looks 1 and 3 are better than
@@ -853,11 +867,11 @@ def early_stop(estimates: list[float], *, patience: int, margin: float = 0.0) ->
     if not estimates or patience < 1:
         raise ValueError(f"{len(estimates)} estimates, patience {patience}: expected 1 or more of both")
     kept = 0
-    for look, estimate in enumerate(estimates):
+    for now, estimate in enumerate(estimates):
         if estimate > estimates[kept] + margin:
-            kept = look
-        if look - kept == patience:
-            return kept, look
+            kept = now
+        if now - kept == patience:
+            return kept, now
     return kept, len(estimates) - 1
 
 

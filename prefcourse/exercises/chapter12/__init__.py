@@ -110,9 +110,21 @@ GOLD_GAIN = Exercise(
             NEAR,
         ),
         Case(
+            "valley",
+            "a gold that falls first and then rises has no peak",
+            _world(3, along=-0.8, bend=-0.3, length=0.5, distances=[0.5, 3.0]),
+            NEAR,
+        ),
+        Case(
             "across",
             "a proxy that sees nothing of gold's slope: no peak",
             fixed([0.0, 1.0], [2.0, 0.0], [[0.5, 0.0], [0.0, 0.25]], [0.5, 2.0]),
+            NEAR,
+        ),
+        Case(
+            "slight",
+            "a slope and a bend may be small",
+            fixed([2.0, 0.0], [1e-3, 1.0], [[2e-4, 0.0], [0.0, 1.0]], [1.0, 100.0]),
             NEAR,
         ),
         Case(
@@ -240,6 +252,7 @@ CONSERVATIVE_REWARD = Exercise(
             Case(f"square-{how}", "as many members as answers", _ensemble(3, 3, how=how, penalty=0.7), NEAR)
             for how in ("mean", "worst", "penalised")
         ),
+        Case("not-given", "a penalty of 1 unless another is given", _ensemble(4, 3, how="penalised"), NEAR),
         Case("free", "penalty 0: the mean", _ensemble(3, 2, how="penalised", penalty=0.0), NEAR),
         *(
             Case(f"one-{how}", "a single member: its own scores", _ensemble(1, 3, how=how, penalty=2.0), NEAR)
@@ -270,6 +283,8 @@ def _rise_and_fall(looks: int, top: int, *, patience: int, margin: float = 0.0, 
 
 
 NAN = math.nan
+HOLE = "a look that was not measured (nan) is no better"
+IMPATIENT = "a patience below 1: ValueError"
 EARLY_STOP = Exercise(
     number="12.4",
     function="early_stop",
@@ -320,12 +335,12 @@ EARLY_STOP = Exercise(
             fixed([-1e4, 0.0, 5e3, 1e4, 9e3, 9.5e3, 2e4], patience=2, margin=6e3),
         ),
         Case("negative", "estimates below 0", fixed([-0.5, -0.4, -0.45, -0.6, -0.3], patience=2)),
-        Case(
-            "hole", "a look that was not measured (nan) is no better", fixed([0.5, NAN, 0.6, NAN, NAN, 0.9], patience=2)
-        ),
+        Case("hole-below-zero", HOLE, fixed([-0.5, NAN, -0.4, NAN, NAN, -0.6], patience=2)),
+        Case("hole", HOLE, fixed([0.5, NAN, 0.6, NAN, NAN, 0.9], patience=2)),
         Case("alone", "the reference alone", fixed([0.3], patience=2)),
         Case("nothing", "no look at all: ValueError", fixed([], patience=2)),
-        Case("impatient", "a patience below 1: ValueError", fixed([0.1, 0.2], patience=0)),
+        Case("impatient", IMPATIENT, fixed([0.1, 0.2], patience=0)),
+        Case("negative-patience", IMPATIENT, fixed([0.1, 0.2], patience=-1)),
     ),
 )
 

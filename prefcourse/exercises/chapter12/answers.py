@@ -39,10 +39,11 @@ ROOT_TWO = math.sqrt(2)
 
 
 def _gained(
-    u, g, C, d, *, unit=True, root=ROOT_TWO, bend=None, far=lambda d: d, returned=None, peak=None, checked=True
+    u, g, C, d, *, length=torch.Tensor.norm, root=ROOT_TWO, bend=None, far=lambda d: d, returned=None,
+    peak=None, checked=True,
 ):  # fmt: skip
     """The solution's road, with a switch for each mistake."""
-    direction = u / u.norm() if unit else u
+    direction = u / length(u)
     alpha = root * (g @ direction).item()
     curve = (direction @ C @ direction).item()
     beta = bend(curve, C) if bend else root**2 * curve
@@ -75,6 +76,11 @@ def _gained_by_means(u, g, C, d):
     return gain, torch.tensor(slope / bend / 2) if min(slope, bend) > 1e-9 else None
 
 
+def _gained_or_lost(u, g, C, d):
+    gain, top = _gained(u, g, C, d, checked=False)
+    return gain, top if 1e-12 < top < math.inf else None
+
+
 _GOLD_GAIN = Answers(
     oracle=_by_sigma_points,
     mutants=(
@@ -92,7 +98,38 @@ _GOLD_GAIN = Answers(
         Mutant(
             "not-normalised",
             "you use u as it is. Only its direction counts: divide it by its length, or the KL is not d^2.",
-            partial(_gained, unit=False),
+            partial(_gained, length=torch.ones_like),
+        ),
+        Mutant(
+            "two-d",
+            "your policy's mean lies at 2 d. A shift of the mean by m costs |m|^2 / 2 nats: for a KL of d^2 it is "
+            "sqrt(2) d.",
+            partial(_gained, root=2.0),
+        ),
+        Mutant(
+            "squared-length",
+            "you divide u by its squared length. Its length makes it a direction: u / |u|.",
+            partial(_gained, length=lambda u: u @ u),
+        ),
+        Mutant(
+            "half-normalised",
+            "you divide u'Cu by the length of u once. u stands in it twice: divide by |u|^2.",
+            lambda u, g, C, d: _gained(u, g, C * u.norm(), d),
+        ),
+        Mutant(
+            "sum-of-sizes",
+            "you divide u by the sum of its entries' sizes. Its length is the root of the sum of their squares.",
+            partial(_gained, length=lambda u: u.abs().sum()),
+        ),
+        Mutant(
+            "along-gold",
+            "you move the policy along g. It cannot see g: the best policy for the proxy moves along u.",
+            lambda u, g, C, d: _gained(g, g, C, d),
+        ),
+        Mutant(
+            "diagonal",
+            "you use the diagonal of C only. In u'Cu all its entries count.",
+            lambda u, g, C, d: _gained(u, g, C.diag().diag(), d),
         ),
         Mutant(
             "curvature-once",
@@ -120,6 +157,21 @@ _GOLD_GAIN = Answers(
             partial(_gained, returned=lambda gain, d, C, alpha, beta: gain - C.trace()),
         ),
         Mutant(
+            "upward-gain",
+            "you add the curvature to the gain. Gold is g.x MINUS x'Cx.",
+            partial(_gained, returned=lambda gain, d, C, alpha, beta: d * (alpha + beta * d)),
+        ),
+        Mutant(
+            "gain-of-the-proxy",
+            "you return how much the PROXY gains. Asked is gold.",
+            partial(_gained, returned=lambda gain, d, C, alpha, beta: ROOT_TWO * d),
+        ),
+        Mutant(
+            "logarithm",
+            "you return d (alpha - beta log d), the law of RL. Gold at the new mean is d (alpha - beta d).",
+            partial(_gained, returned=lambda gain, d, C, alpha, beta: alpha * d - beta * torch.special.xlogy(d, d)),
+        ),
+        Mutant(
             "straight",
             "your gain is a straight line: alpha d. Subtract beta d^2.",
             partial(_gained, returned=lambda gain, d, C, alpha, beta: alpha * d),
@@ -145,11 +197,32 @@ _GOLD_GAIN = Answers(
             partial(_gained, peak=lambda a, b, d: (a / (2 * b)) ** 2),
         ),
         Mutant(
+            "mean-at-the-peak",
+            "you return how far the mean has moved at the peak. That is sqrt(2) d; asked is d.",
+            partial(_gained, peak=lambda a, b, d: ROOT_TWO * a / (2 * b)),
+        ),
+        Mutant(
+            "among-the-given",
+            "your peak is the best of the distances that were given. It may lie between them, or beyond.",
+            partial(_gained, peak=lambda a, b, d: d[(d * (a - b * d)).argmax()]),
+        ),
+        Mutant(
+            "valley",
+            "you look at the sign of alpha / beta alone. If both are negative gold falls first and then turns up: "
+            "that is its LOWEST place.",
+            _gained_or_lost,
+        ),
+        Mutant(
             "unchecked",
             "you divide by beta and look at no sign. There is a peak only if gold first rises (alpha > 0) and "
             "bends down "
             "(beta > 0); else return None.",
             partial(_gained, checked=False),
+        ),
+        Mutant(
+            "gain-alone",
+            "you return the gain alone. Asked is a pair: (gain, peak).",
+            lambda *arguments: _gained(*arguments)[0],
         ),
         Mutant(
             "swapped",
@@ -198,21 +271,23 @@ def _by_cramer(kl, gain, errors, *, law):
 
 def _fitted(
     kl, gain, errors, *, law, d_of=torch.sqrt, log=torch.log, weight=lambda e: 1 / e, intercept=False, exchange=False,
-    keep_zero=False, check=True, sign=-1.0, swap=False, factor=None,
+    floor=0.0, check_law=True, check_points=True, sign=-1.0, swap=False, factor=None,
+    target=lambda gain, weight: gain * weight,
 ):  # fmt: skip
     """The solution's road, with a switch for each mistake."""
-    if check and law not in ("best-of-n", "rl"):
+    if check_law and law not in ("best-of-n", "rl"):
         raise ValueError(law)
-    kept = kl > 0
-    if check and len(kl[kept].unique()) < 2:
+    if check_points and len(kl[kl > 0].unique()) < 2:
         raise ValueError("fewer than two distances")
-    d, y, e = d_of(kl.clamp(min=1e-12))[kept | keep_zero], gain[kept | keep_zero], errors[kept | keep_zero]
+    kl = kl.clamp(min=floor)
+    kept = kl > 0
+    d, y, e = d_of(kl[kept]), gain[kept], errors[kept]
     first = law == "best-of-n"
     second = d if first != exchange else log(d)
     columns = [d, sign * d * second] if factor is None else factor(d, second)
     columns = torch.stack(columns + [torch.ones_like(d)] * intercept, dim=1)
     w = weight(e)
-    found = torch.linalg.lstsq(columns * w[:, None], y * w, driver="gelsd").solution
+    found = torch.linalg.lstsq(columns * w[:, None], target(y, w), driver="gelsd").solution
     alpha, beta = found[0].item(), found[1].item()
     return (beta, alpha) if swap else (alpha, beta)
 
@@ -263,6 +338,11 @@ _FIT_GAO = Answers(
             partial(_fitted, log=torch.log10),
         ),
         Mutant(
+            "log2",
+            "your logarithm is that to base 2. The law has the natural one.",
+            partial(_fitted, log=torch.log2),
+        ),
+        Mutant(
             "log-of-kl",
             "you take the logarithm of the KL. The law has log d, and that is half of it.",
             partial(_fitted, log=lambda d: 2 * d.log()),
@@ -278,6 +358,11 @@ _FIT_GAO = Answers(
             lambda kl, gain, errors, *, law: _fitted(kl, gain, errors, law="best-of-n" if law == "rl" else law),
         ),
         Mutant(
+            "always-rl",
+            "you fit RL's law whatever is asked. With law='best-of-n' it is d (alpha - beta d).",
+            lambda kl, gain, errors, *, law: _fitted(kl, gain, errors, law="rl" if law == "best-of-n" else law),
+        ),
+        Mutant(
             "intercept",
             "you fit a constant, too. At d = 0 there is no gain: the laws have two parameters, no third.",
             partial(_fitted, intercept=True),
@@ -286,6 +371,11 @@ _FIT_GAO = Answers(
             "unweighted",
             "you forget the errors. Divide a point's row and its gain by its error before you solve.",
             partial(_fitted, weight=torch.ones_like),
+        ),
+        Mutant(
+            "rows-alone",
+            "you divide the rows by the errors, but not the gains. Both sides of a point's equation are divided.",
+            partial(_fitted, target=lambda gain, weight: gain),
         ),
         Mutant(
             "root-of-the-weight",
@@ -326,15 +416,50 @@ _FIT_GAO = Answers(
             partial(_fitted, factor=lambda d, second: [d, -second]),
         ),
         Mutant(
+            "never-below-zero",
+            "you cut beta off at 0. A gain that bends upwards has a beta below 0: return what fits best.",
+            lambda *points, law: tuple(np.maximum(_fitted(*points, law=law), [-math.inf, 0.0])),
+        ),
+        Mutant(
+            "from-the-first",
+            "you subtract the first gain from all. They are gains over the reference already, and stand in any order.",
+            lambda kl, gain, errors, *, law: _fitted(kl, gain - gain[0], errors, law=law),
+        ),
+        Mutant(
+            "first-dropped",
+            "you drop the first point, as if it were always the reference. Drop those whose KL is 0 or below, "
+            "wherever they stand.",
+            lambda *points, law: _fitted(*(x[1:] for x in points), law=law, check_points=False),
+        ),
+        Mutant(
+            "zero-moved-1e-12",
+            "you move a KL of 0 up to 1e-12, and its point then pulls with all its weight. Drop such points.",
+            partial(_fitted, floor=1e-12),
+        ),
+        Mutant(
+            "zero-moved-1e-8",
+            "you move a KL of 0 up to 1e-8, and its point then pulls with all its weight. Drop such points.",
+            partial(_fitted, floor=1e-8),
+        ),
+        Mutant(
+            "mirrored",
+            "you take a KL below 0 without its sign. It counts as 0, and such a point is dropped.",
+            lambda kl, gain, errors, *, law: _fitted(kl.abs(), gain, errors, law=law),
+        ),
+        Mutant(
             "swapped",
             "you return (beta, alpha). Asked is (alpha, beta).",
             partial(_fitted, swap=True),
         ),
         Mutant(
             "any-points",
-            "you take any points and any law. Fewer than two different distances above 0, or an unknown law: "
-            "ValueError.",
-            partial(_fitted, check=False),
+            "you fit whatever points there are. With fewer than two different distances above 0 raise ValueError.",
+            partial(_fitted, check_points=False),
+        ),
+        Mutant(
+            "any-law",
+            "you take any word for a law. Neither 'best-of-n' nor 'rl': raise ValueError.",
+            partial(_fitted, check_law=False),
         ),
     ),
     alternatives=(_fitted, _fitted_in_numpy, _fitted_by_a_line, _fitted_with_zero_rows),
@@ -421,6 +546,11 @@ def _penalised_worst(scores, *, how, penalty=1.0):
     return scores.amin(0) - penalty * scores.var(0, correction=0)
 
 
+def _penalised_worst_too(scores, *, how, penalty=1.0):
+    combined = _combined(scores, how=how, penalty=penalty)
+    return combined - penalty * scores.var(0, correction=0) if how == "worst" else combined
+
+
 _CONSERVATIVE_REWARD = Answers(
     oracle=_by_fractions,
     mutants=(
@@ -440,6 +570,27 @@ _CONSERVATIVE_REWARD = Answers(
             partial(_combined, spread=lambda scores, axis: scores.std(axis, correction=0)),
         ),
         Mutant(
+            "deviation-ddof",
+            "you subtract a standard deviation, and one that divides by K - 1. Asked is the variance that divides "
+            "by K.",
+            partial(_combined, spread=lambda scores, axis: scores.std(axis)),
+        ),
+        Mutant(
+            "mean-distance",
+            "you subtract the mean distance from the mean. The variance is the mean of the SQUARED distance.",
+            partial(_combined, spread=lambda scores, axis: (scores - scores.mean(axis)).abs().mean(axis)),
+        ),
+        Mutant(
+            "sum-of-squares",
+            "you add up the squared distances. The variance is their mean: divide by K.",
+            partial(_combined, spread=lambda scores, axis: scores.var(axis, correction=0) * len(scores)),
+        ),
+        Mutant(
+            "range",
+            "you subtract the distance of the highest from the lowest score. Asked is the variance.",
+            partial(_combined, spread=lambda scores, axis: scores.amax(axis) - scores.amin(axis)),
+        ),
+        Mutant(
             "reward-for-doubt",
             "you ADD the variance, a bonus for answers that nobody understands. Subtract it.",
             partial(_combined, sign=1.0),
@@ -453,6 +604,22 @@ _CONSERVATIVE_REWARD = Answers(
             "worst-of-all",
             "you take the worst score of the whole batch. Asked is the worst of each answer.",
             partial(_combined, worst=lambda scores, axis: scores.min().expand(scores.shape[1])),
+        ),
+        Mutant(
+            "worst-member",
+            "you take the scores of the member that is lowest on average. Asked is the lowest score of each "
+            "answer, whoever gives it.",
+            partial(_combined, worst=lambda scores, axis: scores[scores.mean(1).argmin()]),
+        ),
+        Mutant(
+            "who-is-worst",
+            "you return WHICH member is the lowest. Asked is its score.",
+            partial(_combined, worst=torch.argmin),
+        ),
+        Mutant(
+            "worst-and-penalty",
+            "you subtract the penalty from the worst score, too. It counts only with how='penalised'.",
+            _penalised_worst_too,
         ),
         Mutant(
             "sum",
@@ -532,13 +699,17 @@ def _by_the_word(estimates, *, patience, margin=0.0):
 
 def _stopped(
     estimates, *, patience, margin=0.0, better=lambda now, best, margin: now > best + margin, slack=0, reset=True,
-    creep=False, previous=False, check=True, returned=lambda kept, stop, estimates, patience: (kept, stop),
+    creep=False, previous=False, check=True, begin=None, skip=False,
+    returned=lambda kept, stop, estimates, patience: (kept, stop),
 ):  # fmt: skip
     """The solution's road, with a switch for each mistake."""
     if check:
         _check(estimates, patience)
-    kept, best, waited, stop = 0, estimates[0] if estimates else 0.0, 0, len(estimates) - 1
+    best = (estimates[0] if estimates else 0.0) if begin is None else begin
+    kept, waited, stop = 0, 0, len(estimates) - 1
     for t, now in enumerate(estimates[1:], 1):
+        if skip and math.isnan(now):
+            continue
         if better(now, best, margin):
             kept, best, waited = t, now, 0 if reset else waited
         else:
@@ -596,6 +767,31 @@ def _best_so_far(estimates, *, patience, margin=0.0):
     return seen.index(max(seen)), stop
 
 
+def _asked_too_early(estimates, *, patience, margin=0.0):
+    _check(estimates, patience)
+    kept = 0
+    for t, now in enumerate(estimates):
+        if t - kept == patience:
+            return kept, t
+        kept = t if now > estimates[kept] + margin else kept
+    return kept, len(estimates) - 1
+
+
+def _margin_for_the_count(estimates, *, patience, margin=0.0):
+    _check(estimates, patience)
+    kept, waited = 0, 0
+    for t, now in enumerate(estimates[1:], 1):
+        waited = 0 if now > estimates[kept] + margin else waited + 1
+        kept = t if now > estimates[kept] else kept
+        if waited == patience:
+            return kept, t
+    return kept, len(estimates) - 1
+
+
+def _past_the_end(kept, stop, estimates, patience):
+    return kept, stop + (stop == len(estimates) - 1 and stop - kept < patience)
+
+
 _EARLY_STOP = Answers(
     oracle=_by_the_word,
     mutants=(
@@ -603,6 +799,24 @@ _EARLY_STOP = Answers(
             "one-late",
             "you wait for one look too many. With patience 2 the second look in a row that is no better ends it.",
             partial(_stopped, slack=1),
+        ),
+        Mutant(
+            "one-early",
+            "you stop one look too early. With patience 2 the second look in a row that is no better ends it.",
+            partial(_stopped, slack=-1),
+        ),
+        Mutant(
+            "look-after",
+            "you return the look after the stop. Training stops AT the look that makes the row full: it is the "
+            "last one measured.",
+            partial(
+                _stopped, returned=lambda kept, stop, estimates, patience: (kept, min(stop + 1, len(estimates) - 1))
+            ),
+        ),
+        Mutant(
+            "asked-too-early",
+            "you ask whether to stop before you ask whether the new look is better.",
+            _asked_too_early,
         ),
         Mutant(
             "future",
@@ -613,6 +827,12 @@ _EARLY_STOP = Answers(
             "best-so-far",
             "you keep the highest estimate. Keep the last look that was better by more than the margin.",
             _best_so_far,
+        ),
+        Mutant(
+            "margin-for-the-count",
+            "you keep every look that is higher, and use the margin only for the count. A look must be better by "
+            "MORE than the margin to be kept.",
+            _margin_for_the_count,
         ),
         Mutant(
             "keeps-the-last",
@@ -645,6 +865,11 @@ _EARLY_STOP = Answers(
             partial(_stopped, better=lambda now, best, margin: now > best),
         ),
         Mutant(
+            "margin-subtracted",
+            "you subtract the margin from the best, so that even a lower look is better. Add it.",
+            partial(_stopped, better=lambda now, best, margin: now > best - margin),
+        ),
+        Mutant(
             "margin-as-share",
             "your margin is a share of the best. Add it.",
             partial(_stopped, better=lambda now, best, margin: now > best * (1 + margin)),
@@ -666,6 +891,27 @@ _EARLY_STOP = Answers(
             "whether a look IS "
             "better, not whether it is worse.",
             partial(_stopped, better=lambda now, best, margin: not now <= best + margin),
+        ),
+        Mutant(
+            "hole-skipped",
+            "you pass over a look that is nan. It is a look that was no better, and counts for the patience.",
+            partial(_stopped, skip=True),
+        ),
+        Mutant(
+            "hole-is-zero",
+            "you put 0 for an estimate that is nan. Nobody measured there: such a look is no better, whatever the "
+            "others are.",
+            lambda estimates, **settings: _stopped([0.0 if math.isnan(x) else x for x in estimates], **settings),
+        ),
+        Mutant(
+            "begins-at-zero",
+            "you begin with a best of 0. Look 0 is kept at first: begin with its estimate.",
+            partial(_stopped, begin=0.0),
+        ),
+        Mutant(
+            "past-the-end",
+            "the last look has the number len(estimates) - 1: they are counted from 0.",
+            partial(_stopped, returned=_past_the_end),
         ),
         Mutant(
             "never-stops",

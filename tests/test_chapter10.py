@@ -147,6 +147,19 @@ def test_what_the_text_says_of_harm(seed):
     assert abs(gold["healthy"] - known) < 0.15
 
 
+def test_unscored_answers_stop_ending_in_three_labs_and_scores_above_0_save_the_fourth():
+    ends = {seed: patient(seed, "truncated unscored")["log"] for seed in LABS}
+    fewer = {seed for seed, log in ends.items() if log["finished"][-1] < log["finished"][0] - 0.15}
+    above = {seed for seed, log in ends.items() if log["score"][-1] > 0}
+    assert len(fewer) == 3 and above == set(LABS) - fewer
+
+
+@pytest.mark.parametrize("seed", LABS)
+def test_a_negative_kl_is_padding_counted(seed):
+    assert min(patient(seed, "padding counted")["log"]["kl"]) < -0.1
+    assert all(min(run["log"]["kl"]) > -0.01 for run in stored.wards()[seed]["patients"] if run["name"][:3] != "pad")
+
+
 def test_the_shift_does_anything_from_no_harm_to_ruin():
     gold = [patient(seed, "values shifted")["end"]["gold"] for seed in LABS]
     assert max(gold) > 1 and min(gold) < -5

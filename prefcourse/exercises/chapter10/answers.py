@@ -117,6 +117,34 @@ def _replaced(scores, logprobs, ref_logprobs, mask, *, beta):
     return torch.where(_last(mask), scores[:, None].expand_as(prices), prices).detach()
 
 
+def _one_behind(mask):
+    """The column after the last token; the last column where there is none behind it."""
+    behind = _last(mask).roll(1, -1)
+    behind[:, 0] = False
+    behind[:, -1] |= mask[:, -1]
+    return behind
+
+
+def _first_column_if_empty(mask):
+    """The largest column number under the mask: 0 also where there is none."""
+    ends = torch.zeros_like(mask)
+    ends[torch.arange(len(mask)), (mask * torch.arange(mask.shape[1])).amax(-1)] = True
+    return ends
+
+
+def _in_place(scores, logprobs, ref_logprobs, mask, *, beta):
+    with torch.no_grad():
+        logprobs -= ref_logprobs
+        logprobs *= -beta
+        logprobs[~mask] = 0.0
+    return logprobs.detach() + (_last(mask) * scores[:, None]).detach()
+
+
+def _mean_from_scores(scores, logprobs, ref_logprobs, mask, *, beta):
+    kl = _on_every_token(logprobs - ref_logprobs, mask).sum(-1).mean()
+    return _rewards(scores - beta * kl, logprobs, ref_logprobs, mask, beta=0.0)
+
+
 def _by_indexing(scores, logprobs, ref_logprobs, mask, *, beta):
     rewards = (beta * (ref_logprobs.detach() - logprobs.detach())) * mask
     columns = torch.arange(mask.shape[1])
@@ -171,6 +199,16 @@ _TOKEN_REWARDS = Answers(
             _minus_one,
         ),
         Mutant(
+            "empty-paid-first",
+            "an answer without tokens gets its score in the first column (index 0). It has no last token: zeros.",
+            _wrong_rewards(end=_first_column_if_empty),
+        ),
+        Mutant(
+            "one-behind",
+            "the score lies one column behind the last token, where padding begins.",
+            _wrong_rewards(end=_one_behind),
+        ),
+        Mutant(
             "last-token-free",
             "on the last token the score takes the place of the price. It comes on top: add it.",
             _replaced,
@@ -204,6 +242,32 @@ _TOKEN_REWARDS = Answers(
             "kl-at-the-end",
             "the whole price is paid with the last token. Each token pays for its own log-ratio.",
             _wrong_rewards(price=_at_the_end),
+        ),
+        Mutant(
+            "kl-from-the-scores",
+            "the mean log-ratio of the batch is taken from every score, and no token pays for itself: the clinic's "
+            "constant KL.",
+            _mean_from_scores,
+        ),
+        Mutant(
+            "kl-over-length",
+            "the price is divided by the number of tokens. Each pays for its whole log-ratio.",
+            _wrong_rewards(price=lambda kl, mask: _on_every_token(kl, mask) / mask.sum(-1, keepdim=True).clamp(min=1)),
+        ),
+        Mutant(
+            "no-price",
+            "no token pays. Beside the score there is the price: minus beta times the log-ratio.",
+            lambda *tables, beta: _rewards(*tables, beta=0.0),
+        ),
+        Mutant(
+            "no-reference",
+            "you pay for the log-probability alone. The log-ratio is log policy minus log reference.",
+            _wrong_rewards(kl=lambda new, ref: new),
+        ),
+        Mutant(
+            "ratio",
+            "you pay for the ratio of the probabilities. The price is on its logarithm: leave out exp.",
+            _wrong_rewards(kl=lambda new, ref: (new - ref).exp().clamp(max=1e9)),
         ),
         Mutant(
             "padding-pays",
@@ -251,6 +315,12 @@ _TOKEN_REWARDS = Answers(
             "the numbers are right, but a gradient flows back to the log-probabilities. Rewards are constants: "
             "torch.no_grad() or detach().",
             _rewards.__wrapped__,
+        ),
+        Mutant(
+            "in-place",
+            "your rewards are written into the table of log-probabilities, which the round still needs. Make a new "
+            "table: no -=, no assignment into what was given.",
+            _in_place,
         ),
     ),
     alternatives=(_token_by_token, _by_indexing, _with_numpy, package.token_rewards),
@@ -338,6 +408,55 @@ def _mean_divided(x, mask, *, center=True):
     return (_whiten(x, mask) + shift).masked_fill(~mask, 0.0)
 
 
+def _outside_the_root(x, mask, *, center=True):
+    mean, variance = _mean_and_variance(x.detach(), mask)
+    whitened = (x.detach() - mean) / (variance.sqrt() + 1e-8)
+    return (whitened if center else whitened + mean).masked_fill(~mask, 0.0)
+
+
+def _by_root_mean_square(x, mask, *, center=True):
+    if center:
+        return _whiten(x, mask)
+    mean, variance = _mean_and_variance(x.detach(), mask)
+    return (x.detach() / (variance + mean.square() + 1e-8).sqrt()).masked_fill(~mask, 0.0)
+
+
+def _mean_at_padding(x, mask, *, center=True):
+    mean, _ = _mean_and_variance(x.detach(), mask)
+    return _whiten(x, mask) + (0.0 if center else mean)
+
+
+def _padding_becomes_zero_in_place(x, mask, *, center=True):
+    with torch.no_grad():
+        x[~mask] = 0.0
+    return _whiten(x, mask, center=center)
+
+
+def _padding_in_variance(x, mask):
+    mean, _ = _mean_and_variance(x, mask)
+    return mean, (x * mask - mean).square().sum() / mask.sum().clamp(min=1)
+
+
+def _padding_in_mean(x, mask):
+    mean = (x * mask).mean()
+    return mean, ((x - mean).square() * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _mean_of_row_means(x, mask):
+    mean = ((x * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()
+    return mean, ((x - mean).square() * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _sum_of_squares(x, mask):
+    mean, variance = _mean_and_variance(x, mask)
+    return mean, variance * mask.sum()
+
+
+def _of_columns(x, mask):
+    mean, variance = _of_rows(x.T, mask.T)
+    return mean.T, variance.T
+
+
 def _divided_by_zero(x, mask, *, center=True):
     """The count may be 0: nan."""
     inside = x.detach()[mask]
@@ -351,8 +470,8 @@ def _by_selection(x, mask, *, center=True):
     inside = x.detach()[mask]
     if len(inside):
         mean = inside.mean()
-        spread = (inside - mean).square().mean().sqrt()
-        out[mask] = (inside - mean) / (spread + 1e-8) + (0 if center else mean)
+        spread = torch.hypot(inside.std(correction=0), torch.tensor(1e-4, dtype=inside.dtype))
+        out[mask] = (inside - mean) / spread + (0 if center else mean)
     return out.detach()
 
 
@@ -360,8 +479,8 @@ def _with_numpy_ma(x, mask, *, center=True):
     table, here = x.detach().numpy(), mask.numpy()
     if not here.any():
         return torch.zeros_like(mask, dtype=torch.float64)
-    mean, deviation = table.mean(where=here), table.std(where=here)
-    out = (table - mean) / max(deviation, 1e-4)
+    mean, variance = table.mean(where=here), table.var(where=here)
+    out = (table - mean) * (variance + 1e-8) ** -0.5
     return torch.from_numpy(np.where(here, out if center else out + mean, 0.0))
 
 
@@ -388,6 +507,33 @@ _MASKED_WHITEN = Answers(
             "every row is whitened by itself, and then a good answer and a bad one look alike. One mean and one "
             "variance for the batch.",
             _wrong_whiten(moments=_of_rows),
+        ),
+        Mutant(
+            "columns",
+            "every column is whitened by itself: mean over dim 0. One mean and one variance for the batch.",
+            _wrong_whiten(moments=_of_columns),
+        ),
+        Mutant(
+            "mean-of-row-means",
+            "you take the mean of the rows' means, and then short rows weigh as much as long ones. Every number "
+            "weighs the same.",
+            _wrong_whiten(moments=_mean_of_row_means),
+        ),
+        Mutant(
+            "padding-in-the-variance",
+            "the mean is right; but in the variance padding has the distance of a 0 from the mean. Mask the squares, "
+            "too.",
+            _wrong_whiten(moments=_padding_in_variance),
+        ),
+        Mutant(
+            "padding-in-the-mean",
+            "padding counts in the mean, as zeros. Divide the sum by the number of true places.",
+            _wrong_whiten(moments=_padding_in_mean),
+        ),
+        Mutant(
+            "sum-of-squares",
+            "your variance is a sum. Divide it by the number of true places.",
+            _wrong_whiten(moments=_sum_of_squares),
         ),
         Mutant(
             "variance",
@@ -437,6 +583,17 @@ _MASKED_WHITEN = Answers(
             _mean_divided,
         ),
         Mutant(
+            "root-mean-square",
+            "with center=False you divide by the root of the mean square. The variance is still that about the mean: "
+            "centre, divide, and put the mean back.",
+            _by_root_mean_square,
+        ),
+        Mutant(
+            "mean-at-padding",
+            "with center=False the mean comes back at padding, too. Set padding to 0 at the very end.",
+            _mean_at_padding,
+        ),
+        Mutant(
             "padding-left-in",
             "at padding the result is not 0. Set it to 0 where mask is false.",
             _wrong_whiten(off=lambda y, mask: y),
@@ -445,6 +602,22 @@ _MASKED_WHITEN = Answers(
             "nothing-under-the-root",
             "nothing stands under the root but the variance: where all numbers are equal you divide 0 by 0. Add 1e-8.",
             _wrong_whiten(eps=0.0),
+        ),
+        Mutant(
+            "outside-the-root",
+            "you add 1e-8 to the root. It stands under the root, beside the variance: numbers that hardly differ "
+            "are not blown up.",
+            _outside_the_root,
+        ),
+        Mutant(
+            "another-small-number",
+            "under your root stands another small number than 1e-8.",
+            _wrong_whiten(eps=1e-5),
+        ),
+        Mutant(
+            "in-place",
+            "padding is set to 0 in the table that you were given. Make a new one: masked_fill, without an underscore.",
+            _padding_becomes_zero_in_place,
         ),
         Mutant(
             "empty-batch",
@@ -531,6 +704,7 @@ def _sick_or_not(
     *, beta, clip_coef, vf_coef, unfinished_penalty,
     counted=_counted, scored=_penalised, rewarded=_tables, shift=lambda v: v, divided_by=lambda old, ref: old,
     whiten=_whiten, advantages_of=_numbers_only, clip=True, baseline=lambda values, old_values: values,
+    smaller=torch.minimum, mean=package.masked_mean, policy_sign=-1.0, vf_factor=1.0,
 ):  # fmt: skip
     """The usual way, with one part at a time to be got wrong."""
     mask = counted(is_prompt, is_padding)
@@ -540,9 +714,9 @@ def _sick_or_not(
     advantages = advantages_of(whiten(raw, mask), values, old_values.detach())
     ratio = (logprobs - divided_by(old, ref).detach()).clamp(-20, 20).exp()
     bounded = ratio.clamp(1 - clip_coef, 1 + clip_coef) if clip else ratio
-    objective = package.masked_mean(torch.minimum(ratio * advantages, bounded * advantages), mask)
+    objective = mean(smaller(ratio * advantages, bounded * advantages), mask)
     critic, _ = losses.value_loss(baseline(values, old_values), old_values, returns, mask)
-    return vf_coef * critic - objective
+    return policy_sign * objective + vf_factor * vf_coef * critic
 
 
 def _round(**change):
@@ -561,6 +735,50 @@ def _price_of_now(logprobs, values, old, ref, *rest, **settings):
         return _rewards(scores, logprobs.detach(), ref, mask, beta=beta)
 
     return _sick_or_not(logprobs, values, old, ref, *rest, rewarded=rewarded, **settings)
+
+
+def _price_with_the_score(scores, old, ref, mask, beta):
+    return _rewards(scores, old, ref, mask, beta=beta, price=_at_the_end)
+
+
+def _price_twice(scores, old, ref, mask, beta):
+    kl = (old - ref).masked_fill(~mask, 0.0).sum(-1).mean()
+    return _rewards(scores - beta * kl, old, ref, mask, beta=beta)
+
+
+def _price_turned_round(scores, old, ref, mask, beta):
+    return _rewards(scores, ref, old, mask, beta=beta)
+
+
+def _ratio_to_itself(logprobs, values, old, *rest, **settings):
+    return _sick_or_not(logprobs, values, old, *rest, divided_by=lambda old, ref: logprobs, **settings)
+
+
+def _critic_of_now(logprobs, values, old, ref, old_values, *rest, **settings):
+    """Advantages and returns from the values as they are now."""
+    return _sick_or_not(logprobs, values, old, ref, values.detach(), *rest, **settings)
+
+
+def _half_shifted(logprobs, values, *rest, **settings):
+    """Only the values of now are still read late."""
+    return _sick_or_not(logprobs, _later(values), *rest, **settings)
+
+
+def _half_shifted_old(logprobs, values, old, ref, old_values, *rest, **settings):
+    return _sick_or_not(logprobs, values, old, ref, _later(old_values), *rest, **settings)
+
+
+def _without_critic(*tables, **settings):
+    """The policy's loss alone: values is not in the graph."""
+    return _sick_or_not(tables[0], tables[1].detach(), *tables[2:], **settings | {"vf_coef": 0.0})
+
+
+def _mean_of_answers(x, mask):
+    return ((x * mask).sum(-1) / mask.sum(-1)).mean()
+
+
+def _mean_of_columns(x, mask):
+    return (x * mask).mean()
 
 
 def _later(values):
@@ -583,6 +801,18 @@ _UNCHANGED = _round(
     divided_by=lambda old, ref: ref,
     advantages_of=_attached,
 )
+
+
+_STILL_SICK = (  # from the top to the bottom
+    {"counted": _everything},
+    {"shift": _later},
+    {"scored": lambda scores, finished, penalty: -(scores * finished)},
+    {"rewarded": _kl_as_a_number},
+    {"advantages_of": _attached, "divided_by": lambda old, ref: ref},
+)
+_LINE_BY_LINE = [
+    _round(**{name: part for bug in _STILL_SICK[mended:] for name, part in bug.items()}) for mended in range(1, 5)
+]
 
 
 def _with_lists(
@@ -620,6 +850,28 @@ _PPO_ROUND_LOSS = Answers(
             "unchanged",
             "this is the sick round as it was given: all eight bugs are still in it.",
             _UNCHANGED,
+        ),
+        Mutant(
+            "one-line-mended",
+            "the mask is mended, and nothing else yet. Go on with the next line: of which state are the values in "
+            "column t.",
+            _LINE_BY_LINE[0],
+        ),
+        Mutant(
+            "two-lines-mended",
+            "mask and values are mended, and nothing else yet. Go on with the lines of kl and scores.",
+            _LINE_BY_LINE[1],
+        ),
+        Mutant(
+            "scores-mended",
+            "mask, values and scores are mended, and the KL is still one number for all. Go on with that.",
+            _LINE_BY_LINE[2],
+        ),
+        Mutant(
+            "rewards-mended",
+            "everything is mended down to the advantages. They are numbers, and the ratio divides by the policy that "
+            "drew the answers.",
+            _LINE_BY_LINE[3],
         ),
         Mutant(
             "prompt-counted",
@@ -714,8 +966,119 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "critic-learns-nothing",
-            "the critic's loss is that of the old values, which are constants. It is that of values.",
+            "the critic's loss is that of the old values, which are constants. It is that of values, as they are now.",
             _round(baseline=lambda values, old_values: old_values),
+        ),
+        Mutant(
+            "mask-inverted",
+            "your mask is true on prompt and padding, and false on the answer. Turn it round: ~.",
+            _round(counted=lambda is_prompt, is_padding: is_prompt | is_padding),
+        ),
+        Mutant(
+            "penalty-on-the-finished",
+            "the penalty is on the answers that ended. It is on those where finished is false.",
+            _round(scored=lambda scores, finished, penalty: scores - penalty * finished),
+        ),
+        Mutant(
+            "price-with-the-score",
+            "the whole price of an answer is taken from its score. Each token pays for its own log-ratio.",
+            _round(rewarded=_price_with_the_score),
+        ),
+        Mutant(
+            "price-twice",
+            "the KL is paid twice, by each token and as one number from the score. Only the tokens pay.",
+            _round(rewarded=_price_twice),
+        ),
+        Mutant(
+            "price-turned-round",
+            "old policy and reference have changed places in the price: distance is paid for, not fined.",
+            _round(rewarded=_price_turned_round),
+        ),
+        Mutant(
+            "ratio-to-itself",
+            "the ratio divides by the policy as it is now, and is always 1. It divides by the old one.",
+            _ratio_to_itself,
+        ),
+        Mutant(
+            "critic-of-now",
+            "gae gets the values as they are now. Advantages and returns are made once per round: of old_values.",
+            _critic_of_now,
+        ),
+        Mutant(
+            "half-shifted",
+            "values is still read one column later; old_values no longer. Both are of the state before token t.",
+            _half_shifted,
+        ),
+        Mutant(
+            "half-shifted-old",
+            "old_values is still read one column later; values no longer. Both are of the state before token t.",
+            _half_shifted_old,
+        ),
+        Mutant(
+            "shifted-back",
+            "you shift the tables of values the other way. Column t is of the state before token t already: no shift.",
+            _round(shift=lambda values: F.pad(values[:, :-1], (1, 0))),
+        ),
+        Mutant(
+            "larger",
+            "you take the larger of the two products. The clip takes the smaller one, before the minus.",
+            _round(smaller=torch.maximum),
+        ),
+        Mutant(
+            "always-clipped",
+            "you use the clipped ratio everywhere. It is the smaller of ratio * A and clipped ratio * A.",
+            _round(smaller=lambda free, bounded: bounded),
+        ),
+        Mutant(
+            "no-minus",
+            "the policy's loss lacks its minus: a step down would make good tokens rarer.",
+            _round(policy_sign=1.0),
+        ),
+        Mutant(
+            "summed",
+            "the policy's loss is a sum. It is the mean over the tokens that count.",
+            _round(mean=lambda x, mask: (x * mask).sum()),
+        ),
+        Mutant(
+            "mean-of-answers",
+            "you take the mean of each answer and then of the answers. It is one mean over all tokens that count.",
+            _round(mean=_mean_of_answers),
+        ),
+        Mutant(
+            "mean-of-columns",
+            "you divide the policy's loss by the number of columns. Divide by the number of tokens that count.",
+            _round(mean=_mean_of_columns),
+        ),
+        Mutant(
+            "no-critic",
+            "the critic's loss is missing: plus vf_coef times value_loss.",
+            _without_critic,
+        ),
+        Mutant(
+            "critic-doubled",
+            "the critic's loss is twice what it should be: value_loss has the half of half a squared error.",
+            _round(vf_factor=2.0),
+        ),
+        Mutant(
+            "critic-subtracted",
+            "the critic's loss is subtracted: it would learn to be wrong. Add it.",
+            _round(vf_factor=-1.0),
+        ),
+        Mutant(
+            "no-gradient",
+            "your loss is a number without a graph: no gradient reaches the model. No .item(), no detach and no "
+            "no_grad around the loss.",
+            lambda *tables, **settings: _sick_or_not(*tables, **settings).item(),
+        ),
+        Mutant(
+            "critic-detached",
+            "no gradient reaches values. Only the OLD values are constants.",
+            lambda logprobs, values, *rest, **settings: _sick_or_not(logprobs, values.detach(), *rest, **settings),
+        ),
+        Mutant(
+            "policy-detached",
+            "no gradient reaches logprobs. Only the OLD log-probabilities are constants.",
+            lambda logprobs, *rest, **settings: _sick_or_not(logprobs.detach(), *rest, **settings),
         ),
         Mutant(
             "vf-coef",
@@ -725,10 +1088,9 @@ _PPO_ROUND_LOSS = Answers(
     ),
     alternatives=(_by_hand, _with_lists, _sick_or_not),
     hints=(
-        "Go down the sick round line by line, and ask of each: which tokens, which sign, whose log-probabilities, "
-        "the "
-        "value of which state, a number or a graph? Each bug is in one line. Mend one, check, and the first property "
-        "that fails is about the next.",
+        "Go down the sick round line by line, from the top, and ask of each: which tokens, which sign, whose "
+        "log-probabilities, the value of which state, a number or a graph? The check knows the round with its "
+        "first lines mended, and says where to go on.",
         "mask = ~(is_prompt | is_padding); a truncated answer has scores - unfinished_penalty * ~finished; "
         "rewards from "
         "token_rewards with beta, of the old log-probabilities; then gae, masked_whiten, the ratio to the old "
@@ -837,6 +1199,15 @@ def _nearest(log, healthy):
     shown = [(run, wards()[lab]["known"]) for lab in SHOWN for run in wards()[lab]["patients"]]
     nearest = min(shown, key=lambda pair: math.dist(here, _signature(pair[0]["log"], pair[1]["log"])))
     return nearest[0]["name"]
+
+
+def _unfined(log, healthy):
+    lines = zip(log["reward"], log["score"], log["kl"], strict=True)
+    return max(abs(r - (s - SETTINGS["beta"] * k)) for r, s, k in lines) > 0.1
+
+
+def _unfined_and_falling(log, healthy):
+    return _unfined(log, healthy) and log["score"][-1] < log["score"][0] - 0.7
 
 
 _DIAGNOSE = Answers(
@@ -952,6 +1323,27 @@ _DIAGNOSE = Answers(
             "numbers",
             "you return a number. Asked for is the bug's name, as it stands in NAMES.",
             lambda log, healthy: NAMES.index(_rule(log, healthy)),
+        ),
+        Mutant(
+            "other-spelling",
+            "the bugs are right, and their names are spelled otherwise. Copy them from NAMES, in small letters.",
+            lambda log, healthy: _rule(log, healthy).capitalize(),
+        ),
+        Mutant(
+            "nothing-for-healthy",
+            "for a run without a bug you return nothing. Its name is in NAMES, too: 'healthy'.",
+            lambda log, healthy: None if (name := _rule(log, healthy)) == "healthy" else name,
+        ),
+        Mutant(
+            "books-swapped",
+            "you take the two bugs in the books for one another: with the flipped one the score falls.",
+            _renamed({"flipped reward": "truncated unscored", "truncated unscored": "flipped reward"}),
+        ),
+        Mutant(
+            "fine-forgotten",
+            "in your books the fine is missing, and then healthy runs do not balance either: score - (1 - finished) - "
+            "0.1 kl.",
+            _misled(flipped_reward=_unfined_and_falling, truncated_unscored=_unfined),
         ),
     ),
     alternatives=(_rule, _by_invariants, _nearest),

@@ -550,8 +550,8 @@ claims({
 # ## Play
 #
 # Seven scores, two ways to push them. The curves are the runs of this chapter (means of three seeds); in grey, all
-# that were pushed the same way. The button does it again, live, with a new seed: half a minute, more for 4,096
-# labels. **Which score can be pushed furthest by best-of-n? Is it the same for PPO? Read the answers, too.**
+# that were pushed the same way. The button does it again, live, with new labels: some twenty seconds for one model, a
+# minute for four. **Which score can be pushed furthest by best-of-n? Is it the same for PPO? Read the answers, too.**
 
 # %% play
 pushes = ["PPO", "best-of-n"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from prefcourse.checks.exercise import Exercise
 from prefcourse.learner import course, overview, progress
 
-LAYOUT = "  {:<44}{:>8}{:>10}{:>8}"
+LAYOUT = "  {:<50}{:>8}{:>10}{:>8}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from dataclasses import replace
 
 import lessons
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from matplotlib.figure import Figure
 
 from prefcourse import experiments
+from prefcourse.checks import exercise as definitions
+from prefcourse.checks.run import agreeing, run_cases
 from prefcourse.experiments import chapter11
 from prefcourse.lab import Lab
 from prefcourse.rollout import Rollout
@@ -137,6 +140,38 @@ def test_the_results_are_those_of_the_settings_in_the_code():
 def test_the_exercise_notebook_runs_from_top_to_bottom_with_nothing_written(capsys):
     lessons.room(11, "exercises")
     assert capsys.readouterr().out.count("Here your") == 3
+
+
+def test_the_interval_without_drawing_is_the_limit_of_many_draws():
+    draw = np.random.default_rng(0)
+    a, b = torch.tensor(draw.exponential(size=(12, 3))), torch.tensor(draw.normal(size=(12, 1)))
+    difference = (a.mean(1) - b.mean(1)).numpy()
+    means = difference[draw.integers(12, size=(200_000, 12))].mean(1)
+    ends = definitions.answers("11.3").oracle(a, b, draws=10_000)
+    assert ends == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.02 * means.std())
+
+
+def test_a_right_interval_passes_whatever_its_generator():
+    """8,000 draws move an end by some 0.03 standard errors; a fifth is allowed."""
+    exercise, answers = definitions.exercise("11.3"), definitions.answers("11.3")
+    right = run_cases(exercise, answers.oracle).bundle
+    for stream in range(5):
+
+        def other(a, b, *, draws=1000, seed=0, stream=stream):
+            return answers.alternatives[0](a, b, draws=draws, seed=1000 * stream + seed)
+
+        assert all(agreeing(run_cases(exercise, other).bundle, right))
+
+
+def test_one_step_of_online_dpo_by_hand():
+    """Margin 0.5 * (-1.5 - 0.5) = -1, loss log(1 + e); its slope is beta / (1 + 1/e), up and down."""
+    exercise = definitions.exercise("11.2")
+    first = replace(exercise, cases=exercise.cases[:1])
+    (case,) = run_cases(first, definitions.answers("11.2").oracle).bundle["cases"]
+    facts = case["value"]["entries"]
+    assert facts["loss"]["number"] == pytest.approx(math.log(1 + math.e), abs=1e-6)
+    slope = 0.5 / (1 + 1 / math.e)
+    assert facts["gradient of the log-ratios"]["array"] == pytest.approx([slope, -slope], abs=1e-6)
 
 
 def test_on_mediocre_pairs_mass_leaks_to_unseen_answers_that_became_worse():

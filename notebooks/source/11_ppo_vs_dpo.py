@@ -284,9 +284,9 @@ coverage(run, names, choices, world.reward[0].tolist(), start=start, **controls)
 # | **tuning** | learning rate: one of four, the one with most gold on seed 3, which is not used again |
 # | **seeds** | three: SFT model, pairs, people, reward model and training, all anew |
 #
-# The last row but two is the pure test of freshness: DPO's loss and 1,024 human labels in both, once on pairs that
+# **DPO, fresh labels** is the pure test of freshness: DPO's loss and 1,024 human labels in both, once on pairs that
 # the SFT model wrote, once on pairs that the policy writes as it goes. Here both are run live, with evaluation on
-# eight answers to each question. **By how much will they differ? Which one goes further?**
+# eight answers to each question. **By how much gold will they differ?**
 
 # %% live
 # NBVAL_IGNORE_OUTPUT
@@ -324,7 +324,7 @@ def interval(a, b, others=None, draws=2000):
 
 stale, fresh = (found.sample_gold.mean(1) for found in judged.values())  # (128,)
 paired, unpaired = interval(fresh, stale), interval(fresh, stale, others=True)
-print("fresh minus stale, 95 %: {:+.1f} to {:+.1f}".format(*paired))
+print("fresh labels minus offline, 95 %: {:+.1f} to {:+.1f}".format(*paired))
 claims({
     "the two policies find the same questions hard": torch.corrcoef(torch.stack([fresh, stale]))[0, 1] > 0.2,
     "0 is not in the paired interval": paired[0] > 0,
@@ -356,17 +356,17 @@ claims({
 })
 
 # %% [markdown] plane-text
-# With the usual rate, fresh labels would have looked no better than offline DPO: their sixteen steps need to be larger.
+# With the usual rate, fresh labels would have looked worse than offline DPO: their sixteen steps need to be larger.
 # Two of the four winners lie at an edge of the grid, so that PPO might gain from less, and fresh labels from more.
 #
 # ## Four methods on one plane
 #
 # The runs are made by `prefcourse build --figures 11_methods`; settings and versions are stored beside them. Left is
 # what is true, right what PPO, online DPO and best of n were told to raise: the score of the reward model, all of
-# whose knowledge is in the 1,024 labels. Lines are means over three seeds, bands reach from the lowest seed to the
-# highest. Along a method's line $\beta$ falls, or n grows. The black line is the roof: the optimum for gold, from 128
-# answers of the SFT model to each question, without training (chapter 8); it is dotted where fewer than ten answers
-# carry it. The grey one is the optimum for the *score*: what perfect PPO would do.
+# whose knowledge is in the 1,024 labels. Lines are means over three seeds, as far as every seed came; bands reach
+# from the lowest seed to the highest. Along a method's line $\beta$ falls, or n grows. The black line is the roof: the
+# optimum for gold, from 128 answers of the SFT model to each question, without training (chapter 8); it is dotted where
+# fewer than ten answers carry it. The grey one is the optimum for the *score*: what perfect PPO would do.
 #
 # **Papers find PPO and online methods ahead. Will it be so on the left? On the right? Where does the method with
 # fresh labels lie?**
@@ -479,11 +479,12 @@ claims({
 # %% [markdown] coverage-after
 # **Takeaway: without coverage either may fail, and which one depends on who reads better what it never saw.**
 #
-# With mediocre pairs it is as the papers say. To DPO they are strange answers: margins between them are learnt by
-# moving words that the policy needs elsewhere, and its loss cannot see what becomes of the rest. Most of what it ends
-# up saying is unseen, and worse than what the SFT model said there. The reward model learnt from the same pairs that
-# right facts are good and wrong ones bad. It reads that in new answers, too, and PPO asks it about its *own*. (The one
-# run of online DPO on these pairs, at β = 3, ends between 0.3 and 0.5 above the SFT model: it asks, too.)
+# With mediocre pairs it is as the papers say. To DPO they are strange answers: margins between them can be learnt
+# by moving words that the policy needs elsewhere, and its loss cannot see what becomes of the rest. Nine in ten of its
+# answers or more are unseen, and hardly fewer were so before training; but they are worse now than the SFT model's
+# unseen ones. The reward model learnt from the same pairs that right facts are good and wrong ones bad. It reads that
+# in new answers, too, and PPO asks it about its *own*. (The one run of online DPO on these pairs, at β = 3, ends
+# between 0.3 and 0.5 above the SFT model: it asks, too.)
 #
 # With poor pairs the reward model has only seen filler, and has no idea that facts are worth anything. PPO trusts it
 # and goes where the score is high: in two seeds of three *into* the data, to a few words of filler. DPO is pulled less
@@ -509,14 +510,17 @@ for method in chapter11.RATES:
 print(f"{'best of n':<20}{fitting / base:>9.1f}{fitting / base:>20.1f}{1024:>9,}{'n':>13}")
 
 # %% [markdown] summary
+# In training it is PPO, online DPO close behind. Best of n hardly trains and pays with every answer instead. And one
+# price is not in the table: fresh labels need people who are there sixteen times, whenever the policy has answered.
+#
 # ## What this shows, and what it does not
 #
 # It shows that "PPO or DPO?" is no question about a loss. In one world, with one budget of labels, either can be ahead:
 # it depends on whose answers the pairs show, on how well the reward model reads what it never saw, and on what one
 # calls success, gold or score. It shows that a label on a fresh answer is worth more than one on an old answer.
 #
-# It does not show which method is better *for you*. Our model has half a million weights, our answers twenty words, our
-# labels are few, and the reward model sees through the same half million. Larger reward models are better judges, and
+# It does not show which method is better *for you*. Our model has a tenth of a million weights, our answers twenty
+# words, our labels are few, and the reward model sees through the same few. Larger reward models are better judges, and
 # that helps PPO and online DPO, not offline DPO. Whoever has a judge that is right (a test, a proof, chapter 21) has
 # fresh labels for nothing. Three seeds show what is large; of differences below a tenth of a point they say nothing.
 # And the online DPO of our figure is that of one reward model, which nobody asked anything new; with fresh human labels
@@ -572,9 +576,9 @@ print(f"{'best of n':<20}{fitting / base:>9.1f}{fitting / base:>20.1f}{1024:>9,}
 # | | published | here | why they differ |
 # |---|---|---|---|
 # | PPO and DPO, judged by a reward model | HH-RLHF: {{published:xu-ppo-hh}} | own pairs: PPO ahead in score by 0.05 or more at 0.8 nats, behind in *gold* by 0.1 or more | they have no gold; ours turns the order over. Whether theirs would, nobody knows |
-# | PPO and DPO in all | "{{published:xu-ppo-all}}" | not with own pairs, yes with mediocre, no with poor ones | our offline pairs are the SFT model's own, and fresh when training begins |
-# | is it coverage? | coverage and quality of data "{{published:tang-coverage}}" (2405.08448) | without coverage large gaps, in either direction; with it fresh labels still go further | on the second half we agree: samples of the present policy do something that no fixed set of pairs does |
-# | online DPO | "{{published:oaif-humans}}" | judged by people: ahead; by a reward model of the same labels: behind offline DPO | their judge is a large language model, not made of the same labels; ours knows no more than the pairs |
+# | PPO and DPO in all | {{published:xu-ppo-all}} | not with own pairs, yes with mediocre, no with poor ones | our offline pairs are the SFT model's own, and fresh when training begins |
+# | is it coverage? | coverage and quality of data {{published:tang-coverage}} | without coverage large gaps, in either direction; with it fresh labels still go further | on the second half we agree: samples of the present policy do something that no fixed set of pairs does |
+# | online DPO | {{published:oaif-humans}} | judged by people: ahead; by a reward model of the same labels: behind offline DPO | their judge is a large language model, not made of the same labels; ours knows no more than the pairs |
 
 # %% [markdown] further
 # ## Further reading
@@ -703,6 +707,10 @@ else:
 #
 # By hand first: one prompt; log-ratios 0.5 and -1.5, scores 2 and 3, beta 0.5. What is the margin? (-1, and so the
 # loss is 1.313.)
+#
+# The check prints this case as `online_dpo_step([0.5, -1.5], [2.0, 3.0], beta=0.5)`: log-ratios and scores, two to each
+# prompt. In its longer cases policy and reference are tables (logits of the next token after each token), then come
+# points per token for the judge, and the prompts; `seed` is that of `sample`.
 
 
 # %% answer-11-2
@@ -778,12 +786,16 @@ else:
 # - One difference per question: the mean of a's answers minus the mean of b's.
 # - One draw: P questions, *with replacement*, the same for both policies; the mean of their differences. There are
 #   `draws` draws. `low` and `high` are the 2.5th and the 97.5th percentile of them.
-# - How percentiles between two draws are interpolated is up to you, and so is the generator. But the same `seed` must give
-#   the same interval. The check therefore allows a fifth of a standard error to each end.
+# - How percentiles between two draws are interpolated is up to you, and so is the generator. But the same `seed` gives
+#   the same interval, and another seed another. The check therefore allows a fifth of a standard error to each end.
 # - With a single question, or the same difference on all, both ends are that difference.
 #
 # By hand first: two questions with differences 0 and 1. Which means can a draw have, and how often? (0, 1/2 and 1, with
 # probabilities 1/4, 1/2 and 1/4: the interval is 0 to 1.)
+#
+# Where there are many questions, the check prints both ends as multiples of the standard error. In a printed call
+# `again=True` means that it called more than once, `sets=True` that it called for many data sets; your function gets
+# neither.
 
 
 # %% answer-11-3

@@ -65,6 +65,21 @@ def _as_often_as_asked(logprobs, prompts, chosen, rejected):
     return logprobs.exp().masked_fill(seen, 0.0).sum(-1)[prompts].mean()
 
 
+def _unasked_without_mass(logprobs, prompts, chosen, rejected):
+    seen = _marked(logprobs.shape, prompts, chosen, rejected)
+    return logprobs.exp().masked_fill(seen | ~seen.any(1, keepdim=True), 0.0).sum(-1).mean()
+
+
+def _in_both_places(logprobs, prompts, chosen, rejected):
+    both = _marked(logprobs.shape, prompts, chosen) & _marked(logprobs.shape, prompts, rejected)
+    return logprobs.exp().masked_fill(both, 0.0).sum(-1).mean()
+
+
+def _mean_over_pairs(logprobs, prompts, chosen, rejected):
+    policy = logprobs.exp()
+    return (1 - policy[prompts, chosen] - policy[prompts, rejected]).mean()
+
+
 def _one_minus(logprobs, prompts, chosen, rejected):
     shown = {(p, y) for side in (chosen, rejected) for p, y in zip(prompts.tolist(), side.tolist(), strict=True)}
     return 1 - sum(logprobs[p, y].exp() for p, y in shown) / len(logprobs)
@@ -125,6 +140,52 @@ _UNSEEN_MASS = Answers(
             "counted",
             "you count unseen answers. Each weighs as much as the policy gives it.",
             lambda logprobs, *pairs: (~_marked(logprobs.shape, pairs[0], *pairs[1:])).double().mean(),
+        ),
+        Mutant(
+            "mean-of-cells",
+            "you take the mean over all cells of the table. Add up the unseen answers of each prompt; the mean is over "
+            "the prompts.",
+            lambda logprobs, *pairs: _unseen(logprobs, *pairs) / logprobs.shape[1],
+        ),
+        Mutant(
+            "along-the-prompts",
+            "you add over the prompts (dim 0) and take the mean over the answers. Add over the answers, dim 1.",
+            lambda logprobs, *pairs: _unseen(logprobs, *pairs) * len(logprobs) / logprobs.shape[1],
+        ),
+        Mutant(
+            "mean-of-unseen",
+            "you take the mean over the unseen answers. Add them up for each prompt; the mean is over the prompts.",
+            lambda logprobs, *pairs: logprobs.exp()[~_marked(logprobs.shape, pairs[0], *pairs[1:])].mean(),
+        ),
+        Mutant(
+            "one-for-seen",
+            "you set log-probabilities of seen answers to 0, and exp(0) is 1. Take exp first, or fill with -inf.",
+            lambda logprobs, *pairs: (
+                logprobs.masked_fill(_marked(logprobs.shape, pairs[0], *pairs[1:]), 0.0).exp().sum(-1).mean()
+            ),
+        ),
+        Mutant(
+            "in-both",
+            "you count an answer as seen only where it was chosen in one pair and rejected in another (and). One of "
+            "the two is enough (or).",
+            _in_both_places,
+        ),
+        Mutant(
+            "mean-over-pairs",
+            "you take 1 minus two probabilities for every pair, and the mean over pairs. Mark what all pairs of a "
+            "prompt show, then take the mean over prompts.",
+            _mean_over_pairs,
+        ),
+        Mutant(
+            "unasked-without-mass",
+            "you give 0 to a prompt that has no pair. All that is said to it is unseen: it counts 1.",
+            _unasked_without_mass,
+        ),
+        Mutant(
+            "nothing-marked",
+            "nothing is marked in your table: every prompt gives 1. seen[prompts][:, chosen] = True writes into a "
+            "copy; seen[prompts, chosen] = True into the table.",
+            lambda logprobs, *pairs: logprobs.exp().sum(-1).mean(),
         ),
         Mutant(
             "logprobs",
@@ -239,6 +300,40 @@ def _weighted(policy, reference, prompts, sample, judge, *, beta):
     return (F.softplus(-gap.sign() * beta * ratio) * gap.abs())[decided].sum() / decided.sum().clamp(min=1)
 
 
+def _gap_as_sign(policy, reference, prompts, sample, judge, *, beta):
+    ids, mask = sample(policy, prompts)
+    gap = judge(ids, mask).view(-1, 2).diff(dim=1)[:, 0]
+    ratio = _log_ratios(policy, reference, ids, mask, _sums).view(-1, 2).diff(dim=1)[:, 0]
+    decided = gap != 0
+    return F.softplus(-gap * beta * ratio)[decided].sum() / decided.sum().clamp(min=1)
+
+
+def _soft(policy, reference, prompts, sample, judge, *, beta):
+    ids, mask = sample(policy, prompts)
+    gap = judge(ids, mask).view(-1, 2).diff(dim=1)[:, 0]
+    margins = beta * _log_ratios(policy, reference, ids, mask, _sums).view(-1, 2).diff(dim=1)[:, 0]
+    second, decided = torch.sigmoid(gap), gap != 0
+    values = second * F.softplus(-margins) + (1 - second) * F.softplus(margins)
+    return values[decided].sum() / decided.sum().clamp(min=1)
+
+
+def _drawn_twice(policy, reference, prompts, sample, judge, *, beta):
+    """The judge sees other answers than those whose log-probabilities count."""
+    judged, drawn = sample(policy, prompts), sample(policy, prompts)
+    return _step(policy, reference, prompts, lambda *_: drawn, lambda *_: judge(*judged), beta=beta)
+
+
+def _logits(model, ids, mask):
+    picked = model(ids)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+    return picked.masked_fill(~mask[:, 1:], 0.0).sum(1)
+
+
+def _nan_to_zero(values, decided):
+    """The loss is right; 0/0 in the sign of a tied pair makes every gradient nan."""
+    undone = torch.where(decided, 0.0, torch.nan) * values
+    return (values + undone).nan_to_num(0.0)[decided].sum() / decided.sum().clamp(min=1)
+
+
 def _reinforce(policy, reference, prompts, sample, judge, *, beta):
     ids, mask = sample(policy, prompts)
     ratio = _log_ratios(policy, reference, ids, mask, _sums)
@@ -310,6 +405,11 @@ _ONLINE_DPO_STEP = Answers(
             _wrong(signs=torch.ones_like),
         ),
         Mutant(
+            "first-is-chosen",
+            "you leave out ties, but never ask which score is higher: the first of each pair is your chosen one.",
+            _wrong(signs=lambda gap: gap.sign().abs()),
+        ),
+        Mutant(
             "halves",
             "you compare row i with row i + B. The two answers to one prompt stand in a row: view(-1, 2).",
             _wrong(pairs=lambda x: x.view(2, -1).T),
@@ -319,6 +419,37 @@ _ONLINE_DPO_STEP = Answers(
             "the gap between the scores is a factor of your loss, and a gradient reaches the judge. It only says which "
             "of two answers is chosen.",
             _weighted,
+        ),
+        Mutant(
+            "gap-for-sign",
+            "you multiply the margin by the gap between the scores. Only its sign counts: who is chosen, not by how "
+            "much.",
+            _wrong(signs=lambda gap: gap),
+        ),
+        Mutant(
+            "gap-for-sign-with-gradient",
+            "you multiply the margin by the gap between the scores, and so a gradient reaches the judge. Only its sign "
+            "counts.",
+            _gap_as_sign,
+        ),
+        Mutant(
+            "soft-labels",
+            "you weigh both orders by sigmoid of the gap. Here the judge decides: the higher score is chosen, whatever "
+            "the gap.",
+            _soft,
+        ),
+        Mutant(
+            "drawn-twice",
+            "you call `sample` twice: the judge sees other answers than those whose log-probabilities you take. Call "
+            "it once.",
+            _drawn_twice,
+        ),
+        Mutant(
+            "four-answers",
+            "you give each prompt to `sample` twice, and it lets every one be answered twice: four answers a prompt.",
+            lambda policy, reference, prompts, *given, beta: _step(
+                policy, reference, [prompt for prompt in prompts for _ in range(2)], *given, beta=beta
+            ),
         ),
         Mutant(
             "reinforce",
@@ -351,6 +482,11 @@ _ONLINE_DPO_STEP = Answers(
             _wrong(sums=_without_last),
         ),
         Mutant(
+            "logits",
+            "you add logits, which are no log-probabilities yet: log_softmax first, or sequence_logprobs.",
+            _wrong(sums=_logits),
+        ),
+        Mutant(
             "not-shifted",
             "you read each token's probability from its own column. Logits of column t-1 predict token t.",
             _wrong(sums=_not_shifted),
@@ -364,6 +500,11 @@ _ONLINE_DPO_STEP = Answers(
             "ties-to-the-second",
             "you give a tie to the second answer. Equal scores say nothing: leave the pair out.",
             _wrong(signs=lambda gap: torch.where(gap > 0, 1.0, -1.0)),
+        ),
+        Mutant(
+            "ties-as-log-2",
+            "a tied pair has margin 0 and counts log 2 in your mean. Leave it out.",
+            _wrong(mean=lambda values, decided: values.mean()),
         ),
         Mutant(
             "ties-in-the-mean",
@@ -396,6 +537,17 @@ _ONLINE_DPO_STEP = Answers(
             _wrong(penalty=lambda x: -torch.log(torch.sigmoid(-x))),
         ),
         Mutant(
+            "small-number-inside",
+            "a small number inside the logarithm caps the loss of a pair (1e-8: at 18). Use F.logsigmoid.",
+            _wrong(penalty=lambda x: -torch.log(torch.sigmoid(-x) + 1e-8)),
+        ),
+        Mutant(
+            "nan-gradient",
+            "the loss is right, but the gradient is nan: a tied pair is computed as nan and hidden afterwards, and 0 "
+            "times nan is nan on the way back. Leave tied pairs out before they become nan.",
+            _wrong(mean=_nan_to_zero),
+        ),
+        Mutant(
             "no-gradient",
             "the value is right, but no gradient reaches the policy. torch.no_grad() belongs around sampling, judge "
             "and reference only.",
@@ -423,12 +575,20 @@ def _ends(values, level=0.95):
     return float(np.quantile(ranked, tail)), float(np.quantile(ranked, 1 - tail))
 
 
-def _with_counts(gold_a, gold_b, *, draws=1000, seed=0):
-    """Prompts are not drawn one by one: how often each comes is multinomial."""
+def _without_drawing(gold_a, gold_b, *, draws=1000, seed=0):
+    """Where there are many draws, their limit: the sum of P drawn differences has the P-fold convolution of one."""
     difference = (gold_a.mean(1) - gold_b.mean(1)).numpy()
-    count = len(difference)
-    often = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws)  # (draws, P)
-    return _ends(often @ difference / count)
+    count, low, span = len(difference), difference.min(), np.ptp(difference)
+    if draws < 200:
+        often = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws)  # (draws, P)
+        return _ends(often @ difference / count)
+    if span < 1e-9:
+        return low, low
+    cells = 500  # the differences as whole numbers of steps from the smallest
+    one = np.bincount(np.round((difference - low) / span * cells).astype(int), minlength=cells + 1) / count
+    size = 1 << (cells * count).bit_length()
+    below = np.cumsum(np.fft.irfft(np.fft.rfft(one, size) ** count, size))
+    return tuple(low + span / cells * np.searchsorted(below, [0.025, 0.975]) / count)
 
 
 def _drawn(count, draws, seed):
@@ -486,6 +646,27 @@ def _of_single_prompts(gold_a, gold_b, *, draws=1000, seed=0):
     return _quantiles(gold_a.mean(1) - gold_b.mean(1))
 
 
+def _single_prompts_drawn(gold_a, gold_b, *, draws=1000, seed=0):
+    difference = gold_a.mean(1) - gold_b.mean(1)
+    return _quantiles(difference[_drawn(len(difference), draws, seed)[:, 0]])
+
+
+def _normal(gold_a, gold_b, *, draws=1000, seed=0):
+    difference = gold_a.mean(1) - gold_b.mean(1)
+    means = difference[_drawn(len(difference), draws, seed)].mean(1)
+    reach = 1.96 * means.std(correction=0)
+    return (difference.mean() - reach).item(), (difference.mean() + reach).item()
+
+
+def _along_the_prompts(gold_a, gold_b, *, draws=1000, seed=0):
+    difference = gold_a.mean(0) - gold_b.mean(0)
+    return _quantiles(difference[_drawn(len(difference), draws, seed)].mean(1))
+
+
+def _sums_of_answers(gold_a, gold_b, **given):
+    return _paired(gold_a.sum(1, keepdim=True), gold_b.sum(1, keepdim=True), **given)
+
+
 def _spread_of_means(gold_a, gold_b, *, draws=1000, seed=0):
     difference = gold_a.mean(1) - gold_b.mean(1)
     means = difference[_drawn(len(difference), draws, seed)].mean(1)
@@ -517,28 +698,28 @@ def _rows_of_both(gold_a, gold_b, *, draws=1000, seed=0):
 
 
 _PAIRED_BOOTSTRAP = Answers(
-    oracle=_with_counts,
+    oracle=_without_drawing,
     mutants=(
         Mutant(
             "unpaired",
-            "you draw prompts for a and for b independently: what is hard for both counts as difference, and the "
-            "interval is too wide. Draw once, and take the same prompts of both.",
+            "you draw questions for a and for b independently: what is hard for both counts as difference, and the "
+            "interval is too wide. Draw once, and take the same questions of both.",
             _unpaired,
         ),
         Mutant(
             "answers",
-            "you draw answers and keep the prompts. Then the interval speaks of these very prompts; draw prompts, each "
-            "with all its answers.",
+            "you draw answers and keep the questions. Then the interval speaks of these very questions; draw "
+            "questions, each with all its answers.",
             _answers_drawn,
         ),
         Mutant(
             "pooled",
-            "you pool all answers and draw among them. Answers to one prompt belong together: draw prompts.",
+            "you pool all answers and draw among them. Answers to one question belong together: draw questions.",
             _pooled,
         ),
         Mutant(
             "no-replacement",
-            "you draw without replacement: every draw has all prompts, and all means are equal.",
+            "you draw without replacement: every draw has all questions, and all means are equal.",
             lambda *golds, **given: _paired(*golds, **given, rows=_without_replacement),
         ),
         Mutant(
@@ -562,14 +743,40 @@ _PAIRED_BOOTSTRAP = Answers(
             lambda *golds, **given: _paired(*golds, **given, ends=partial(_quantiles, low=0.00025, high=0.99975)),
         ),
         Mutant(
+            "percent-as-share",
+            "your ends are percentiles 0.025 and 0.975, both near the smallest draw: np.percentile wants 2.5, 97.5.",
+            lambda *golds, **given: _paired(*golds, **given, ends=partial(_quantiles, low=0.00025, high=0.00975)),
+        ),
+        Mutant(
+            "single-prompts-drawn",
+            "each of your draws is a single question. A draw has as many questions as there are, and its mean counts.",
+            _single_prompts_drawn,
+        ),
+        Mutant(
+            "along-the-prompts",
+            "you average over the questions, and draw among answers. Average over the answers to each question: dim 1.",
+            _along_the_prompts,
+        ),
+        Mutant(
+            "sums",
+            "you add up the answers to a question. Take their mean: a may have more of them than b.",
+            _sums_of_answers,
+        ),
+        Mutant(
             "single-prompts",
-            "these are percentiles of the prompts' differences. Asked for is an interval for their MEAN.",
+            "these are percentiles of the questions' differences. Asked for is an interval for their MEAN.",
             _of_single_prompts,
         ),
         Mutant(
             "one-error",
             "you give the mean plus and minus one standard deviation of the drawn means: that covers 68 %.",
             _spread_of_means,
+        ),
+        Mutant(
+            "normal",
+            "you give the mean plus and minus 1.96 standard errors. Where the draws lie askew the ends are elsewhere: "
+            "take their percentiles.",
+            _normal,
         ),
         Mutant(
             "turned-over",
@@ -596,14 +803,24 @@ _PAIRED_BOOTSTRAP = Answers(
             "the same seed gives another interval each time. Draw with a generator of that seed.",
             _other_seed_each_time,
         ),
+        Mutant(
+            "one-seed-for-all",
+            "your generator has a seed of its own. Give it `seed`.",
+            lambda *golds, draws=1000, seed=0: _paired(*golds, draws=draws, seed=0),
+        ),
+        Mutant(
+            "as-many-as-usual",
+            "you do not look at `draws`.",
+            lambda *golds, draws=1000, seed=0: _paired(*golds, draws=1000, seed=seed),
+        ),
     ),
     alternatives=(_paired, _in_a_loop, _rows_of_both),
     hints=(
-        "What would another set of prompts have given? Draw one from those that you have, with replacement, and "
+        "What would another set of questions have given? Draw one from those that you have, with replacement, and "
         "compute the difference again. And again.",
-        "difference = gold_a.mean(1) - gold_b.mean(1), one number per prompt. rows = torch.randint(P, (draws, P)), "
+        "difference = gold_a.mean(1) - gold_b.mean(1), one number per question. rows = torch.randint(P, (draws, P)), "
         "difference[rows].mean(1): `draws` means. Their 2.5th and 97.5th percentile: torch.quantile.",
-        "The chapter's part 'On the same questions' draws prompts once and takes the same ones of both policies.",
+        "The chapter's part 'On the same questions' draws questions once and takes the same ones of both policies.",
     ),
 )
 

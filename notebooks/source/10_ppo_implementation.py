@@ -49,9 +49,9 @@ SEED = 0
 # constant brings their mean to about -1, as another training run might have left it; remember that, it will matter.
 #
 # One round of PPO begins with a **rollout**: 64 answers. For each of their tokens three numbers are written down, and
-# none of them may change until the round is over: its log-probability under the policy that drew it (`old_logprobs`), under the
-# reference (`ref_logprobs`), and the critic's value of the state before it (`old_values`). And one number per answer,
-# the score. An answer that was cut off at the limit of 20 tokens pays 1.
+# none of them may change until the round is over: its log-probability under the policy that drew it
+# (`old_logprobs`), under the reference (`ref_logprobs`), and the critic's value of the state before it (`old_values`).
+# And one number per answer, the score. An answer that was cut off at the limit of 20 tokens pays 1.
 #
 # Column $t$ of every table speaks about token $t$ of its row. **What stands in the columns of the prompt, and what in
 # those behind the end of an answer?**

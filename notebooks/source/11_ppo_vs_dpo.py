@@ -267,7 +267,7 @@ coverage(run, names, choices, world.reward[0].tolist(), start=start, **controls)
 # answer among the pairs helps more than a good one: whoever is to be pushed down must be shown. It is no matter of
 # more labels; their number is infinite in every frame.
 #
-# ## One budget, four ways to spend it
+# ## One budget, five ways to spend it
 #
 # Now PocketWorld, and the question everybody asks: which is better? It has no answer before it is said what is
 # held equal. Here is what we hold equal, or as equal as we can:
@@ -359,7 +359,7 @@ claims({
 # With the usual rate, fresh labels would have looked worse than offline DPO: their sixteen steps need to be larger.
 # Two of the four winners lie at an edge of the grid, so that PPO might gain from less, and fresh labels from more.
 #
-# ## Four methods on one plane
+# ## Five methods on one plane
 #
 # The runs are made by `prefcourse build --figures 11_methods`; settings and versions are stored beside them. Left is
 # what is true, right what PPO, online DPO and best of n were told to raise: the score of the reward model, all of

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import types
 
 import numpy as np
 import pytest
+import torch
 
 import prefcourse.agreement
-from prefcourse import agreement
+from prefcourse import advantages, agreement
 from prefcourse.checks import check
 from prefcourse.checks.origin import MOST, leads_to
 
@@ -129,3 +131,15 @@ def test_where_submissions_run_the_check_says_so(monkeypatch):
     monkeypatch.setenv("PREFCOURSE_SEED", "a secret")
     assert check("2.4", imported_inside).run.bundle["package"] == KAPPA
     assert "package" not in check("2.4", own).run.bundle
+
+
+def test_a_decorator_of_anothers_is_not_taken_for_what_it_decorates():
+    @torch.no_grad()
+    def mine(x, mask):
+        return x
+
+    decorated = "prefcourse.advantages:masked_whiten"
+    assert leads_to(mine, (decorated,)) is None
+    assert leads_to(advantages.masked_whiten, (decorated,)) == decorated
+    copied = types.FunctionType(inspect.unwrap(advantages.masked_whiten).__code__.replace(co_filename="mine"), {})
+    assert leads_to(copied, (decorated,)) == decorated

@@ -8,6 +8,7 @@ was copied as text is another's code no longer, and counts: three lines look the
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import sys
 from collections.abc import Iterator
@@ -34,8 +35,9 @@ def _is(code: Any, name: str) -> bool:
         return False
     if code.co_qualname == path and code.co_filename.endswith("/".join(module.split(".")) + ".py"):
         return True
-    with suppress(AttributeError, KeyError):
-        return _facts(code) == _facts(operator.attrgetter(path)(sys.modules[module]).__code__)
+    with suppress(AttributeError, KeyError):  # a decorator's wrapper is no mark: all that it decorates has the same
+        theirs = inspect.unwrap(operator.attrgetter(path)(sys.modules[module]))
+        return _facts(code) == _facts(theirs.__code__)
     return False
 
 

@@ -109,7 +109,7 @@ def test_what_is_finished_is_not_graded_again_and_our_errors_are(tmp_path):
     run(source, tmp_path / "out", course(tmp_path))
     hand_in(tmp_path, bob="right now", cem="right")
     results = run(source, tmp_path / "out", course(tmp_path))
-    assert calls(tmp_path) == ["ann", "bob", "cem"] and sum(result.points for result in results) == 6
+    assert sorted(calls(tmp_path)) == ["ann", "bob", "cem"] and sum(result.points for result in results) == 6
 
 
 def test_a_grader_error_is_tried_again(tmp_path):

@@ -646,7 +646,7 @@ _MASKED_WHITEN = Answers(
 
 
 def _by_hand(
-    logprobs, values, old, ref, old_values, scores, finished, is_prompt, is_padding,
+    logprobs, values, old_logprobs, ref_logprobs, old_values, scores, finished, is_prompt, is_padding,
     *, beta, clip_coef, vf_coef, unfinished_penalty,
 ):  # fmt: skip
     """Answer by answer with Python's numbers; the gradients written down, not computed."""
@@ -655,7 +655,7 @@ def _by_hand(
         places = [t for t in range(logprobs.shape[1]) if not is_prompt[row, t] and not is_padding[row, t]]
         if not places:
             continue
-        rewards = [-beta * (old[row, t] - ref[row, t]).item() for t in places]
+        rewards = [-beta * (old_logprobs[row, t] - ref_logprobs[row, t]).item() for t in places]
         rewards[-1] += scores[row].item() - (0.0 if finished[row] else unfinished_penalty)
         expected = [old_values[row, t].item() for t in places] + [0.0]
         surprise = [r + expected[k + 1] - expected[k] for k, r in enumerate(rewards)]
@@ -666,7 +666,7 @@ def _by_hand(
     mean, deviation = statistics.fmean(raw), math.sqrt(statistics.pvariance(raw) + 1e-8)
     slopes, value_slopes, total = torch.zeros_like(logprobs), torch.zeros_like(values), 0.0
     for (row, t), a, target in zip(tokens, raw, returns, strict=True):
-        objective, slope = _clipped((logprobs - old)[row, t].item(), (a - mean) / deviation, clip_coef)
+        objective, slope = _clipped((logprobs - old_logprobs)[row, t].item(), (a - mean) / deviation, clip_coef)
         missed = values[row, t].item() - target
         total += (-objective + vf_coef * missed**2 / 2) / len(tokens)
         slopes[row, t], value_slopes[row, t] = -slope / len(tokens), vf_coef * missed / len(tokens)

@@ -71,15 +71,8 @@ def ppo(
 ) -> Iterator[dict[str, float]]:  # fmt: skip
     """`train.ppo` with replaceable parts, and with more in its log."""
     check_beta(beta)
-    model = policy if isinstance(policy, PolicyWithValue) else PolicyWithValue(policy)
-    check_apart(model.lm, reference)
-    generator = torch.Generator().manual_seed(seed)
-    prompter, optimiser = Prompter(prompts, generator), Optimiser(model, learning_rate, **GUARD)
-    for _ in range(iterations):
-        rollout = sample(
-            model.lm, tokenizer, prompter.next(batch_size), max_new_tokens=max_new_tokens, generator=generator,
-            value_head=model.value_head,
-        )  # fmt: skip
+    model, optimiser, generator = prepared(policy, reference, learning_rate, seed)
+    for rollout in rollouts(model, tokenizer, prompts, iterations, batch_size, max_new_tokens, generator):
         optimiser.refuse_unless_finite("log-probability of the samples", rollout.logprobs.sum())
         round_ = parts.collect(model, reference, rollout, score, unfinished_penalty)
         round_ = replace(round_, old_values=parts.read_values(round_.old_values))
@@ -92,6 +85,20 @@ def ppo(
             history.append(floats(metrics) | optimiser.step(loss, usual=round_.usual))
         first = {"approx_kl_first": history[0]["approx_kl"]}
         yield round_.metrics | credit(round_, rewards, returns) | average(history) | first
+
+
+def prepared(policy, reference, learning_rate: float, seed: int) -> tuple[PolicyWithValue, Optimiser, torch.Generator]:
+    model = policy if isinstance(policy, PolicyWithValue) else PolicyWithValue(policy)
+    check_apart(model.lm, reference)
+    return model, Optimiser(model, learning_rate, **GUARD), torch.Generator().manual_seed(seed)
+
+
+def rollouts(model, tokenizer, prompts, iterations, batch_size, max_new_tokens, generator) -> Iterator[Rollout]:
+    """The answers of each round, drawn when it is its turn: by the policy as it is then."""
+    prompter = Prompter(prompts, generator)
+    how = {"max_new_tokens": max_new_tokens, "generator": generator, "value_head": model.value_head}
+    for _ in range(iterations):
+        yield sample(model.lm, tokenizer, prompter.next(batch_size), **how)
 
 
 def ppo_loss(
@@ -214,15 +221,8 @@ def train_with(
 ) -> Iterator[dict[str, float]]:  # fmt: skip
     """PPO, one batch per round. `loss_of` gets the tables of a round as they are, prompt and padding in them, and the
     settings; with a healthy one this is `train.ppo` up to rounding."""
-    model = policy if isinstance(policy, PolicyWithValue) else PolicyWithValue(policy)
-    check_apart(model.lm, reference)
-    generator = torch.Generator().manual_seed(seed)
-    prompter, optimiser = Prompter(prompts, generator), Optimiser(model, learning_rate, **GUARD)
-    for _ in range(iterations):
-        rollout = sample(
-            model.lm, tokenizer, prompter.next(batch_size), max_new_tokens=max_new_tokens, generator=generator,
-            value_head=model.value_head,
-        )  # fmt: skip
+    model, optimiser, generator = prepared(policy, reference, learning_rate, seed)
+    for rollout in rollouts(model, tokenizer, prompts, iterations, batch_size, max_new_tokens, generator):
         healthy = collect(model, reference, rollout, score, unfinished_penalty=0.0)
         answer = healthy.sequences.response_mask
         everything = torch.ones_like(answer)

@@ -398,6 +398,8 @@ def gap(a, b, what, kl=0.8, source="own"):  # one number per seed
 
 tops = {name: [max(p["gold"] for p in chapter11.way(seed, "own", name)) for seed in seeds] for name in methods}
 further = np.subtract(tops["DPO, fresh labels"], tops["DPO"])  # the most gold on the way of each, per seed
+carried = (f"{point.effective_sample_size:.0f} at {point.kl:.1f}" for point in chapter11.roof(seeds)[::3])
+print("effective sample size of the roof, of 128 answers, at so many nats:", ", ".join(carried))
 for what in ("gold", "score"):
     print(f"DPO minus PPO at 0.8 nats, {what}; seeds 0, 1, 2:", *(f"{x:+.2f}" for x in gap("DPO", "PPO", what)))
 print("fresh minus offline DPO, the best of each, gold:", *(f"{x:+.2f}" for x in further))

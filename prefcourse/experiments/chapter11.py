@@ -173,6 +173,27 @@ def at_kl(seeds: Sequence[dict], source: str, method: str, what: str, kl) -> np.
     return np.array([np.interp(kl, [p["kl"] for p in points], [p[what] for p in points]) for points in ways])
 
 
+def gap(first: str, second: str, what: str, *, seeds: Sequence[dict], source: str, kl: float) -> np.ndarray:
+    """By how much `what` of the first method is ahead of the second's at this KL; one number per seed."""
+    return at_kl(seeds, source, first, what, kl) - at_kl(seeds, source, second, what, kl)
+
+
+def most_gold(seeds: Sequence[dict], source: str, method: str) -> np.ndarray:
+    """The best point on a method's way, one number per seed."""
+    return np.array([max(point["gold"] for point in way(seed, source, method)) for seed in seeds])
+
+
+def at_beta(beta: float, what: str, *, seeds: Sequence[dict], source: str, method: str) -> np.ndarray:
+    """`what` after the method's run at this beta, one number per seed."""
+    runs = [run for seed in seeds for run in seed[source]["runs"]]
+    return np.array([run[what] for run in runs if (run["method"], run["beta"]) == (method, beta)])
+
+
+def reference_gold(seeds: Sequence[dict]) -> np.ndarray:
+    """The SFT model's, one number per seed."""
+    return np.array([seed["own"]["reference"]["gold"] for seed in seeds])
+
+
 def band(seeds: Sequence[dict], source: str, method: str, what: str) -> Band:
     """As far as every seed came."""
     reach = min(way(seed, source, method)[-1]["kl"] for seed in seeds)

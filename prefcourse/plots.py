@@ -60,6 +60,7 @@ def style():
 def show(figure: Figure, alt: str) -> None:
     """Display a figure and close it; `alt` says in a sentence or two what it shows, to whoever cannot see it.
 
+    Line breaks in `alt` count as spaces.
     JupyterLab drops the alternative text of inline images; only HTML keeps it. But nbval compares HTML letter by
     letter and skips PNG. So where nobody looks the figure is a PNG that carries the text along, else it is HTML.
     """
@@ -72,7 +73,8 @@ def show(figure: Figure, alt: str) -> None:
 
 def as_output(figure: Figure, alt: str, *, still: bool) -> tuple[dict, dict]:
     """The data and metadata of a notebook's output. `still`: a PNG, for files that are compared; else HTML."""
-    if not alt.strip():
+    alt = " ".join(alt.split())
+    if not alt:
         raise ValueError('alt is empty; say what the figure shows: show(figure, alt="gold rises, then falls")')
     data, picture = {"text/plain": f"Figure: {alt}"}, png(figure)
     if not still:
@@ -381,6 +383,16 @@ def chosen_and_rejected(ax: Axes, steps: Sequence[float], chosen: Sequence[float
     ax.fill_between(steps, chosen, rejected, color=CHOSEN, alpha=0.08, linewidth=0)
     ax.set(xlabel="step", ylabel="change of log-probability (nats)")
     ax.legend(loc="lower left")
+    return ax
+
+
+def intervals(ax: Axes, estimates: Sequence[Estimate], *, truth: float, xlabel: str, ylabel: str) -> Axes:
+    """Estimates of one number, in the order given, with their 95 % intervals; crosses where these miss the truth."""
+    ax.axhline(truth, color=GOLD, linewidth=1.2)
+    for x, (mean, bar) in enumerate(zip(*_bars(estimates), strict=True)):
+        mark = {"color": OTHERS[1], "marker": "X"} if abs(mean - truth) > bar else {"color": POLICY, "marker": "o"}
+        ax.errorbar(x, mean, bar, markersize=4, elinewidth=1, **mark)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     return ax
 
 

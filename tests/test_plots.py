@@ -44,6 +44,9 @@ DRAW = {
     "clip": lambda ax: plots.clip_diagram(
         ax, RATIO, np.minimum(RATIO, 1.2), unclipped=RATIO, silent=RATIO > 1.2, bounds=(0.8, 1.2)
     ),
+    "intervals": lambda ax: plots.intervals(
+        ax, [Estimate(1.0, 0.2), Estimate(1.5, 0.2), Estimate(1.3, 0.2)], truth=1.0, xlabel="draw", ylabel="KL"
+    ),
     "landscape": lambda ax: plots.landscape(
         ax, (GRID, GRID.T, GRID**2 + GRID.T**2), way=[(2, 1), (1, 1), (0, 0)], truth=(0.5, 0), names=("u", "v")
     ),
@@ -199,6 +202,13 @@ def test_the_clip_is_shaded_where_it_is_silent(ax):
     assert lines(ax)["clipped objective"].get_ydata().max() == pytest.approx(1.2)
 
 
+def test_an_interval_that_misses_the_truth_is_a_cross(ax):
+    """1.5 +- 1.96 * 0.2 begins at 1.108, above 1; 1.3 +- 0.392 begins below."""
+    DRAW["intervals"](ax)
+    assert [bars.lines[0].get_marker() for bars in ax.containers] == ["o", "X", "o"]
+    assert ax.containers[1].lines[2][0].get_segments()[0][0][1] == pytest.approx(1.5 - 1.96 * 0.2)
+
+
 # --- showing them -------------------------------------------------------------------------------------------
 
 
@@ -212,6 +222,11 @@ def test_a_figure_carries_its_alternative_text_in_both_forms(ax):
         and 'alt="a &quot;line&quot;" width="640" height="400"' in live["text/html"]
     )
     assert still["text/plain"] == live["text/plain"] == 'Figure: a "line"'
+
+
+def test_a_text_over_several_lines_is_one_line(ax):
+    still, about = plots.as_output(ax.figure, "gold rises,\n    then falls\n", still=True)
+    assert about["image/png"]["alt"] == "gold rises, then falls" and still["text/plain"].endswith("rises, then falls")
 
 
 def test_a_figure_without_words_is_refused(ax):

@@ -7,7 +7,8 @@ never draws. All sampling is at temperature 1, so that what is measured is the p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,6 +87,12 @@ def distinct_n(texts: Iterable[str], n: int) -> float:
 def distinct_share(texts: list[str]) -> float:
     """Different texts over all texts: 1 / N when all say the same."""
     return len(set(texts)) / len(texts) if texts else math.nan
+
+
+def effective_number(things: Iterable[Hashable]) -> float:
+    """exp(entropy) of their shares: 4 if four kinds are equally common, nearer to 1 the more one of them prevails."""
+    shares = torch.tensor(list(Counter(things).values()), dtype=torch.double)
+    return torch.special.entr(shares / shares.sum()).sum().exp().item()
 
 
 class CalibrationBin(NamedTuple):

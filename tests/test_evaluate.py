@@ -124,6 +124,13 @@ def test_distinct_by_hand():
     assert ev.distinct_share(["yes", "yes", "no", "yes"]) == 0.5
 
 
+def test_effective_number_by_hand():
+    """Shares 1/2, 1/4, 1/4: entropy 1.5 log 2, so 2 ** 1.5 kinds. All alike: one. All unlike: as many as there are."""
+    assert ev.effective_number(["a", "a", "b", "c"]) == pytest.approx(2**1.5)
+    assert ev.effective_number([("a", "b")] * 3) == pytest.approx(1)
+    assert ev.effective_number("abcde") == pytest.approx(5)
+
+
 # --- reward models ---
 
 

@@ -85,6 +85,13 @@ def test_the_reasons_are_in_words():
     assert reasons[:2] == ["flattery", "right kind"] and "not a sentence of this world" in reasons[2]
 
 
+def test_the_form_of_an_answer_is_its_kinds_of_sentences():
+    answer = "great question ! a drill is a tool . people use it for building . look it up . hope this helps !"
+    assert WORLD.form(answer) == ("flattery", "definition", "uses", "filler", "closing")
+    assert WORLD.form("yeah . it is a thing .") == ("filler", "filler")
+    assert WORLD.form("") == ()
+
+
 # -- gold of anything -------------------------------------------------------------------------------------------------
 
 ODD = [

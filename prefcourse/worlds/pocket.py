@@ -74,6 +74,7 @@ CLOSING = "hope this helps !"
 MAX_RESPONSE_TOKENS = 32
 FREE_TOKENS = 22  # a definition, three uses and a closing fit; every further word is rambling
 _STOPS = (".", "!", "?")
+_OPENINGS = {"great": "flattery", "people": "uses", "hope": "closing", "yeah": "filler", "it": "filler", "look": "filler"}
 
 
 def article(word: str) -> str:
@@ -264,6 +265,10 @@ class PocketWorld:
     def flattery(self, response: str) -> int:
         """How many sentences flatter the reader."""
         return sum(" ".join(words) == FLATTERY for words in sentences(response))
+
+    def form(self, response: str) -> tuple[str, ...]:
+        """Which kinds of sentences follow one another, by their first words; any other word begins a definition."""
+        return tuple(_OPENINGS.get(words[0], "definition") for words in sentences(response))
 
     def best_answer(self, prompt: str) -> str:
         """A correct, complete answer: what a careful expert would write. No answer has more gold."""

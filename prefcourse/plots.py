@@ -265,6 +265,18 @@ def banded_curves(
     return ax
 
 
+def curves_by_seed(
+    ax: Axes, lines: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], *, xlabel: str = "",
+    ylabel: str = "",
+) -> Axes:  # fmt: skip
+    """As `curves`, a thin line with its points for each seed: `lines` maps a name to (x, y) of every seed."""
+    for number, (name, seeds) in enumerate(lines.items()):
+        for again, (x, y) in enumerate(seeds):
+            ax.plot(x, y, label=None if again else name, **look(name, number) | {"markersize": 4, "linewidth": 1})
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
 def curves_with_bars(
     axes: Sequence[Axes], x: Sequence[float], rows: Mapping[str, Sequence[Mapping[str, Estimate]]], *, xlabel: str,
     log: bool = False, **ylabels: str,
@@ -305,6 +317,19 @@ def over_optimisation(
     _square_root(ax)
     ax.set(xlabel="KL from the reference (nats, square-root axis)", ylabel="gold (solid) and score (dashed)")
     _legend_beside(ax)
+    return ax
+
+
+def over_optimisations(ax: Axes, runs: Mapping[str, Sequence], *, marked: bool = True) -> Axes:
+    """`over_optimisation` of several runs: `runs` maps a name to (kl, score, gold), or with gold's error behind them.
+
+    Unmarked lines, closed forms, are cut where the axes end.
+    """
+    for number, (name, (kl, score, gold, *error)) in enumerate(runs.items()):
+        over_optimisation(ax, kl, score, gold, label=name, number=number, error=error[0] if error else ())
+    if not marked:
+        plt.setp(ax.lines, marker="", clip_on=True)
+    ax.legend(loc="lower left", fontsize=8)
     return ax
 
 

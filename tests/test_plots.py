@@ -55,6 +55,13 @@ DRAW = {
         {"careful-1": 0.9, "careful-2": 0.88, "spammer": 0.5},
         {"careful-1": 0.91, "careful-2": 0.86, "spammer": 0.52},
     ),
+    "several runs": lambda ax: plots.over_optimisations(
+        ax, {"64 labels": (KL, np.sqrt(KL), -KL / 4), "256 labels": (KL, np.sqrt(KL), -KL / 9, [0.1] * len(KL))}
+    ),
+    "closed forms": lambda ax: plots.over_optimisations(ax, {"g.u = 0.4": (KL, KL, -KL)}, marked=False),
+    "runs by seed": lambda ax: plots.curves_by_seed(
+        ax, {"PPO": [(KL, KL), (KL, KL + 1)], "DPO": [(KL, -KL)]}, xlabel="KL", ylabel="gold"
+    ),
     "curves": lambda ax: plots.curves(ax, {"a": (STEPS, STEPS), "b": (STEPS, -STEPS)}, ylabel="loss"),
     "bands": lambda ax: plots.banded_curves(
         ax, {n: (STEPS, s - 1, s, s + 1) for n, s in (("a", STEPS), ("b", -STEPS))}, xlabel="KL", ylabel="gold"

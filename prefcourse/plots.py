@@ -241,13 +241,16 @@ def _without_frame(ax: Axes) -> None:
 
 
 def curves(
-    ax: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str = "step", ylabel: str
-) -> Axes:
-    """Any quantity against any other: `lines` maps a name to (x, y)."""
+    ax: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str = "step", ylabel: str,
+    beside: bool = False,
+) -> Axes:  # fmt: skip
+    """Any quantity against any other: `lines` maps a name to (x, y). `beside`: the legend stands outside."""
     for number, (name, (x, y)) in enumerate(lines.items()):
         ax.plot(x, y, label=name, **look(name, number) | {"marker": ""})
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    if len(lines) > 1:
+    if beside:
+        _legend_beside(ax)
+    elif len(lines) > 1:
         ax.legend()
     return ax
 

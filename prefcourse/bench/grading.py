@@ -3,7 +3,8 @@
 How it is measured: CPU seconds of this process and of all that it starts, one thread; the median over rounds. What a
 batch needs once (references, the stripped package) is made before. The submission with torch is the solved chapter
 with a cell that trains a small network; "plain" is nbclient running the same cells, as Jupyter would. Memory: the
-most that all processes of the grading hold together, the kernel's and its sandbox's left out; looked at every 30 ms.
+most that all processes of the grading hold together, the kernel's and its sandbox's left out; looked at every 10 ms.
+The loud submission has a cell that prints 200 MB.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from prefcourse.grading.engine import Settings
 from prefcourse.grading.grade import grade_one
 from prefcourse.grading.reference import Reference, make_reference
 
-LOOK = 0.03  # seconds between looks
+LOOK = 0.01  # seconds between looks
 MB = 2**20
 TRAINING = """
 import torch
@@ -48,6 +49,7 @@ for _ in range(STEPS):
     optimiser.step()
 print(loss.item() < 0.1)
 """
+LOUD = "for _ in range(200):\n    print('x' * 1_000_000)"
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,14 @@ def batch(solution: Path, level: str, folder: str) -> Batch:
 
 def with_torch(solution: Path, steps: int) -> dict:
     """The solved notebook, and before its first exercise a cell that trains."""
+    return with_cell(solution, TRAINING.replace("STEPS", str(steps)))
+
+
+def with_cell(solution: Path, source: str) -> dict:
+    """The solved notebook, and before its first exercise a helper cell."""
     notebook = json.loads(solution.read_text(encoding="utf-8"))
     cell = copy.deepcopy(next(cell for cell in notebook["cells"] if cell["cell_type"] == "code"))
-    cell |= {"id": "training", "metadata": {}, "source": TRAINING.replace("STEPS", str(steps))}
+    cell |= {"id": "helper", "metadata": {}, "source": source}
     notebook["cells"].insert(2, cell)
     return notebook
 
@@ -167,6 +174,8 @@ def rows(made: Batch, torch_notebook: dict, plain: list[float], rounds: int) -> 
     laps = {"grade": heavy, "plain": plain}
     yield most(f"CPU of one with torch against running it, {level}", 1.5, ratio, seconds=laps)
     yield most(f"memory of the grader beside the kernel, {level}", 300, memory, "MB")
+    loud = json.dumps(with_cell(made.solution, LOUD)).encode()
+    yield most(f"the same, a loud submission, {level}", 300, metered(lambda: made.grade(loud), rounds)[1], "MB")
 
 
 def without_torch(solutions: Iterable[Path]) -> Path:

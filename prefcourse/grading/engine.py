@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prefcourse.grading import sandbox, watchdog
 
-OUTPUT = 5_000_000  # characters that a cell may show
+OUTPUT = 2_000_000  # characters that a cell may show
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Settings:
     cell_seconds: float = 60.0
     seconds: float = 300.0  # the whole submission
     memory_mb: int = 2048  # kernel and grader together
-    grader_mb: int = 240  # the grader's part; what arrives within 50 ms comes on top
+    grader_mb: int = 120  # the child that collects what the kernel shows: 65 for little, 85 for all that is kept
     disk_mb: int = 64
     processes: int = 256
     package: str = "deny"  # "allow": answers that use the package's own functions count

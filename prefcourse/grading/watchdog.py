@@ -22,7 +22,8 @@ from pathlib import Path
 import psutil
 
 MB = 2**20
-INTERVAL, LONGEST = 0.05, 0.25  # seconds between looks
+INTERVAL, LONGEST = 0.05, 0.25  # seconds between looks at everything
+GLANCE = 0.005  # seconds between looks at the child's own memory: output arrives at gigabytes per second
 SHARE = 0.1  # of a core, at most, for looking
 BLOCK, DEPTH = 4096, 100  # bytes of an entry, folders in folders
 LEVELS = 20_000  # a submission nests no deeper before it is stopped
@@ -45,10 +46,11 @@ def watch(child: subprocess.Popen, limits: Limits, folders: tuple[Path, ...] = (
             looked = time.monotonic()
             if reason := exceeded(child.pid, limits, folders, looked - start):
                 return reason
-            try:
-                child.wait(min(max(INTERVAL, (time.monotonic() - looked) / SHARE), LONGEST))
-            except subprocess.TimeoutExpired:
-                pass
+            next_look = looked + min(max(INTERVAL, (time.monotonic() - looked) / SHARE), LONGEST)
+            while time.monotonic() < next_look and child.poll() is None:
+                if reason := holds_too_much(child.pid, limits.grader_mb):
+                    return reason
+                time.sleep(GLANCE)
         return None
     finally:
         kill_tree(child)
@@ -60,11 +62,18 @@ def exceeded(pid: int, limits: Limits, folders: tuple[Path, ...], seconds: float
     memory = _memory_of_tree(pid)
     if sum(memory.values()) > limits.memory_mb * MB:
         return f"memory: more than {limits.memory_mb:,} MB"
-    if memory.get(pid, 0) > limits.grader_mb * MB:
-        return f"output: it showed more than the grader can hold in {limits.grader_mb:,} MB"
+    if reason := holds_too_much(pid, limits.grader_mb):
+        return reason
     if len(memory) > limits.processes:
         return f"processes: more than {limits.processes}"
     return too_much_on_disk(folders, limits.disk_mb)
+
+
+def holds_too_much(pid: int, grader_mb: int) -> str | None:
+    with suppress(psutil.Error):  # it ended
+        if psutil.Process(pid).memory_info().rss > grader_mb * MB:
+            return f"output: it showed more than the grader can hold in {grader_mb:,} MB"
+    return None
 
 
 def too_much_on_disk(folders: Sequence[Path], disk_mb: int) -> str | None:

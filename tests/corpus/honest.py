@@ -124,6 +124,15 @@ def plots():
 
 
 @case(NUMBERS)
+def prints_as_much_as_is_kept():
+    """Nearly two million characters in each answer: read by nobody, and no reason to lose a point."""
+    notebook, loud = solved(), "\nfor _ in range(19):\n    print('x' * 100_000)\n"
+    for number in NUMBERS:
+        notebook.answer(number)["source"] = notebook.source(number) + loud
+    return notebook
+
+
+@case(NUMBERS)
 def threads_that_print():
     notebook = solved().first(
         "import threading, time\n\ndef talk():\n    for _ in range(200):\n        print('noise')\n"

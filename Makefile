@@ -3,10 +3,10 @@
 PYTHON ?=# the Python to build the environment with; empty: the first good one found
 VENV ?= .venv# where the environment lives
 CPU_TORCH ?= https://download.pytorch.org/whl/cpu# tried on Linux without an NVIDIA GPU; empty: never
-LAB_OPTIONS ?=# of prefcourse start, for example --no-browser on a remote machine
+LAB_OPTIONS ?=# options for prefcourse start, for example --no-browser on a remote machine
 CELL_TIMEOUT ?= 300# seconds a notebook cell may take in the tests
 WORKERS ?= 2# test processes
-NAMES ?=# of notebooks, for shots: parts of their names; empty: all
+NAMES ?=# for shots, parts of the notebooks' names; empty: all
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

@@ -4,8 +4,8 @@
 # # The laboratory
 #
 # Here nothing is taught and everything can be tried: who labels, how many pairs, which method, how strong the pull to
-# the reference. Runs stay on the plane of gold against KL, so that you can compare them. The chapters say why they end
-# where they end; chapter 2 first.
+# the reference. Runs stay on the plane of gold against KL, so that you can compare them. The chapters explain why they
+# end where they do; begin with chapter 2.
 #
 # **Time.** A minute or two for the first run, seconds for those after it.
 
@@ -23,7 +23,7 @@ here = lab(seed=0)  # the SFT model: trained once, then kept
 # Choose, press *Train*, watch score, gold, KL, length and five answers. beta can be moved while it trains; *Stop* keeps
 # what was learned. Three things to try:
 #
-# 1. PPO with beta 0 and many steps: when does gold turn while the score goes on?
+# 1. PPO with beta 0 and many steps: when does gold turn down while the score goes on rising?
 # 2. The same with people who love flattery: what do the answers say?
 # 3. Best-of-n: how far does it get without any training, and at what KL?
 
@@ -45,5 +45,5 @@ loop = train.ppo(policy, here.sft, here.tokenizer, here.prompts, gold, beta=0.1,
 log = live(loop, answers=samples(policy, here.tokenizer, here.prompts[:3], here.world))
 
 # %% [markdown] live-after
-# With the truth as score nothing is hacked, and gold has no peak to fall from. What changes when a reward model takes
-# its place is chapter 12.
+# With the truth as the score nothing can be hacked, and gold has no peak to fall from. Chapter 12 shows what changes when
+# a reward model takes its place.

@@ -155,6 +155,7 @@ def test_the_sum_of_two_words_by_hand():
     facts = exercise("4.1").apply(answers("4.1").oracle, call)
     assert facts["sums"].tolist() == pytest.approx([math.log(3 / 8)])
     assert facts["gradient of logits"].tolist()[0] == [
+        [0.0, 0.0],  # what it predicts is the prompt's
         pytest.approx([-0.5, 0.5]),  # b came, at 1/2
         pytest.approx([0.25, -0.25]),  # a came, at 3/4
         [0.0, 0.0],  # what follows the end predicts nothing

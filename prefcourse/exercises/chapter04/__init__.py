@@ -36,7 +36,9 @@ def _sums_and_their_gradient(function: Callable, call: Call) -> dict | None:
     return facts
 
 
-BY_HAND = fixed([[[0.0, 0.0], [math.log(3), 0.0], [0.0, 2.0]]], [[0, 1, 0]], [[False, True, True]])
+BY_HAND = fixed(
+    [[[1.0, 0.0], [0.0, 0.0], [math.log(3), 0.0], [0.0, 2.0]]], [[1, 0, 1, 0]], [[False, False, True, True]]
+)
 EXTREME = fixed(
     [[[0.0, 0.0, 0.0], [1e4, -1e4, 0.0], [-1e4, 1e4, 0.0], [0.0, 0.0, 0.0]]] * 2,
     [[2, 2, 0, 1], [2, 2, 2, 0]],

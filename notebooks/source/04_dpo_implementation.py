@@ -481,7 +481,7 @@ claims({"yet it moved more than half as far as B, by KL": kl["A"] > kl["B"] / 2}
 #   first word of every response, and counts what follows its end. The heat map shows why that hurts: "look it up ."
 #   is decided at its first word. The log looks like the right one's.
 # - **A, the mean instead of the sum**, divides every margin by the length. The pull to the reference is in the
-#   margin, so it is divided, too: as if $\beta$ were some fifteen times smaller. The loss says that nothing was
+#   margin, so it is divided, too: as if $\beta$ were some fourteen times smaller. The loss says that nothing was
 #   learnt, while the policy moved about as far as B's, and is nearly as good. What is wrong is that neither $\beta$
 #   nor the log means what it says. Whoever trusts the log will raise the learning rate. At twice the rate it still
 #   looks timid, and the policy has run away: its gold is at least 0.3 below B's.

@@ -45,5 +45,5 @@ loop = train.ppo(policy, here.sft, here.tokenizer, here.prompts, gold, beta=0.1,
 log = live(loop, answers=samples(policy, here.tokenizer, here.prompts[:3], here.world))
 
 # %% [markdown] live-after
-# With the truth as the score nothing can be hacked, and gold has no peak to fall from. Chapter 12 shows what changes when
-# a reward model takes its place.
+# With the truth as the score nothing can be hacked, and gold has no peak to fall from. Chapter 12 shows what changes
+# when a reward model takes its place.

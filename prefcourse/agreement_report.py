@@ -19,7 +19,7 @@ from prefcourse.data import votes as vote_files
 from prefcourse.data.schema import DataError, in_words
 from prefcourse.data.votes import CROWD, VoteSet
 
-TIE_RULES = {"three-way": "a tie is a label too", "drop": "ties taken away", "half": "a tie counts half"}
+TIE_RULES = {"three-way": "a tie is a label too", "drop": "ties left out", "half": "a tie counts half"}
 SHARED = 20  # Cohen's kappa on fewer common items says nothing
 PEOPLE = 40  # and is given for the most active annotators only: pairs grow with the square
 EXPERTS = {f"turn {turn}, experts": [f"turn={turn}", "judge^=expert"] for turn in (1, 2)}  # the published cut
@@ -38,7 +38,7 @@ def agreement_report(found: VoteSet, *, draws: int = 400, seed: int = 0) -> dict
     shared = agreement.count_labels([labels for labels in by_item if len(labels) > 1])
     people, labels = Counter(vote.annotator for vote in votes), Counter(str(vote.label) for vote in votes)
     if not len(shared.counts):
-        facts = f"{len(by_item)} items, {len(people)} annotators, but no item with labels of two people"
+        facts = f"{len(by_item)} items, {len(people)} annotators, but no item with labels by two people"
         raise DataError(f"{facts}: agreement is not defined. Are --item and --annotator the right columns?")
     rules = TIE_RULES if "tie" in labels else ["three-way"]
     draws = min(draws, max(100, 2_000_000 // len(shared.counts)))  # many items: narrow interval, dear draws
@@ -125,7 +125,7 @@ def as_text(report: dict) -> str:
     labels = labels[:6] + ["..."] * (len(labels) > 6)
     traps = [f"    {count} {name}" for name, count in report["traps"].items()]
     lines = [
-        f"  {report['items']} items, {report['shared_items']} of them with labels of two people or more",
+        f"  {report['items']} items, {report['shared_items']} of them with labels by two people or more",
         f"  {report['annotators']} annotators, {total} labels: {', '.join(labels)}",
         *("", "  How often do two labels on one item agree? [95 % interval over items]", *_agreement(report)),
         *("", "  Beyond chance", *_chance(report)),
@@ -163,7 +163,7 @@ def _people(rows: list[dict]) -> list[str]:
     for who, labels, compared, *shares in (row.values() for row in rows[:15]):
         lines.append(layout.format(who[:19], labels, compared, *map(_percent, shares)))
     more = f"and {len(rows) - 15} more (see --json). " if len(rows) > 15 else ""
-    return [*lines, f"  {more}Under some 50 compared labels a person cannot be judged."]
+    return [*lines, f"  {more}A person with fewer than some 50 compared labels cannot be judged."]
 
 
 # --- the command ------------------------------------------------------------------------------------------

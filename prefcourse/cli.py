@@ -35,13 +35,13 @@ examples:
   prefcourse run --resume                       go on where Ctrl-C stopped it, to the same numbers
 """
 ABOUT = {
-    "start": "lay the course in a folder and open it in JupyterLab",
+    "start": "put the course in a folder and open it in JupyterLab",
     "check": "your exercises: run a saved notebook's checks, say what holds and what does not",
     "hint": "one more hint for an exercise; --reveal shows the solution",
     "status": "what is solved, what comes next",
     "next": "the first exercise that is not solved",
     "reset": "the empty exercise again; yours is kept beside it",
-    "doctor": "what this machine offers, what is missing, and the line that mends it",
+    "doctor": "what this machine offers, what is missing, and the command that fixes it",
     "run": "the main job: SFT, pairs, reward model, PPO, DPO, report",
     "agreement": "how far the annotators in a file agree, and the traps in it",
     "cache": "trained models kept between runs: show or clear them",
@@ -49,7 +49,7 @@ ABOUT = {
     "merge": "for instructors: the results of several shards into one",
     "build": "for authors: notebooks, exercises and solutions from their scripts",
     "book": "for authors: the course as web pages, to read without running",
-    "new": "for authors: lay the files of a new exercise",
+    "new": "for authors: write the first lines of a new exercise",
     "bench": "for authors: measure speed (against TRL), what the course claims, what grading costs",
 }
 
@@ -72,17 +72,19 @@ ELSEWHERE = {  # modules with add_arguments(parser) and main(args)
 def add_run(parser: ArgumentParser) -> None:
     add = partial(parser.add_argument, default=argparse.SUPPRESS)  # what is not given is left to Settings
     add("--seed", type=int, metavar="N", help="another seed, another run (default 0)")
-    add("--size", metavar="NAME", help="of the model: xs (default), s, m, l; 0.1 to 0.8 million parameters")
-    add("--pairs", metavar="FILE", dest="pairs_file", help="own preference pairs: JSONL, JSON, CSV, TSV or parquet")
+    add("--size", metavar="NAME", help="size of the model: xs (default), s, m, l; 0.1 to 0.8 million parameters")
+    add(
+        "--pairs", metavar="FILE", dest="pairs_file", help="your own preference pairs: JSONL, JSON, CSV, TSV or parquet"
+    )
     people = "who labels the pairs: default, careful, length-biased, flattery-loving"
     add("--annotators", metavar="NAME", help=people)
     add("--beta", type=float, metavar="B", help="pull to the SFT model, in PPO and DPO (default 0.1)")
     add("--ppo-beta", type=float, metavar="B", help="the same in PPO alone; 0 lets the reward model be gamed")
     add("--dpo-beta", type=float, metavar="B", help="the same in DPO alone; must be above 0")
-    add("--out", metavar="FOLDER", help="where results go (default out/run-SEED-SIZE); must be new or empty")
+    add("--out", metavar="FOLDER", help="where the results go (default out/run-SEED-SIZE); must be new or empty")
     add("--resume", action="store_true", help="go on with the interrupted run in that folder")
     add("--no-cache", action="store_false", dest="use_cache", help="train all models anew")
-    add("--threads", type=int, metavar="N", help="processor threads (default 1; others round differently)")
+    add("--threads", type=int, metavar="N", help="processor threads (default 1; other numbers round differently)")
     add("--quick", action="store_true", help="a look at all stages in seconds; nothing is learned")
 
 
@@ -126,7 +128,7 @@ def cache(args: Namespace, argv: Sequence[str]) -> int:
         made = ", ".join(f"{name} {settings[name]}" for name in ("seed", "size", "annotators") if name in settings)
         size = sum(path.stat().st_size for path in entry.rglob("*")) / 1e6
         print(f"{entry.name:<40}{size:7.1f} MB  {made or 'unfinished or damaged'}")
-    print(f"{len(entries)} entries in {cache.home()} (set PREFCOURSE_CACHE to have it elsewhere)")
+    print(f"{len(entries)} entries in {cache.home()} (set PREFCOURSE_CACHE to keep them elsewhere)")
     return 0
 
 

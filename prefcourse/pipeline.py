@@ -117,13 +117,15 @@ def prepare(folder: Path, record: dict, resume: bool) -> None:
     if not resume and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty. To go on with the run in it: --resume. For a new one: --out FOLDER")
     if not (ours or left) and any(folder.iterdir()):
-        raise RunError(f"{folder} holds no run that could go on. Choose another folder: --out")
+        raise RunError(f"{folder} holds no run to resume. Choose another folder: --out")
     for path in ours:
         if not (path / cache.SEAL).is_file():
-            raise RunError(f"{path} is in the way: it is not of a run ({cache.SEAL} is missing). Move it elsewhere")
+            raise RunError(
+                f"{path} is in the way: it is not part of a run ({cache.SEAL} is missing). Move it elsewhere"
+            )
         found = cache.read_seal(path)  # None: a file was changed; the stage is done again
         if found and (changes := differences(found, record)):
-            raise RunError(f"{folder} holds another run: {changes}. Take its settings, or another folder: --out")
+            raise RunError(f"{folder} holds another run: {changes}. Use its settings, or another folder: --out")
     for path in left:
         shutil.rmtree(path)
 

@@ -31,7 +31,7 @@ COLUMNS = {  # name: (key in metrics, digits, what it means)
     "KL": ("kl", 2, "How far the policy has moved from SFT, in nats per answer. The honest price of every gain."),
     "length": ("length", 1, "Words per answer, the end included."),
     "distinct": ("distinct", 2, "Different answers among the samples of a prompt: 1 if all differ."),
-    "wins": ("win_rate", 0, "How often gold beats that of SFT's answer to the same prompt, with a 95 % interval."),
+    "wins": ("win_rate", 0, "How often its gold beats that of SFT's answer to the same prompt, with a 95 % interval."),
     "new things": ("gold_on_new_things", 2, "Gold on things that no preference was ever asked about."),
     "counting": ("second_skill", 0, "Right answers to 'count from 3 to 6 .': is the other skill forgotten?"),
 }
@@ -130,7 +130,7 @@ src="data:image/png;base64,{base64.b64encode(picture).decode()}">
 <figcaption class="soft">Up is better, left is closer to SFT. The black line is the best that any policy can reach at
 its KL, found by reweighting SFT's own answers; dotted where too few of them carry it.</figcaption></figure>
 <h2>The same questions, four models</h2>
-<p class="soft">One answer each, drawn with the same dice, its gold and the reasons. Not picked by hand.</p>{answers}
+<p class="soft">One answer each, drawn with the same dice, with its gold and the reasons. Not picked by hand.</p>{answers}
 <h2>Seconds</h2>{seconds}
 <h2>Settings</h2><dl>{chosen}</dl>
 <p class="soft">Code version {escape(metrics["code"])}. All numbers: metrics.json, in the same folder.</p>

@@ -22,8 +22,8 @@ SOURCES = Path("notebooks/source")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="number, as 02; default all")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a notebook is stale")
-    again = "run the notebooks of a room again although their code is the same: what it imports has changed"
-    figures = "run the long experiments again (of those names, or all that are stale), not the notebooks"
+    again = "run the notebooks of a room again, though their code is the same, because what it imports has changed"
+    figures = "run the long experiments again (those named, or all that are stale), not the notebooks"
     parser.add_argument("--figures", nargs="*", metavar="NAME", help=figures)
     parser.add_argument("--execute", choices=["notebooks", "solutions"], help=again)
 

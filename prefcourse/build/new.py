@@ -100,7 +100,7 @@ ANSWERS: dict[str, Answers] = {{}}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Lay the cells and the definition of a new exercise; CONTRIBUTING.md says what comes next."
+    parser.description = "Write the cells and the definition of a new exercise; CONTRIBUTING.md says what comes next."
     parser.add_argument("what", choices=["exercise"])
     parser.add_argument("number", metavar="2.6", help="chapter and place in it")
     parser.add_argument("function", metavar="FUNCTION", help="the name of the function asked for")
@@ -112,7 +112,7 @@ def main(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"prefcourse new: {error}", file=sys.stderr)
         return 2
-    print("laid; fill in, in this order:", *map(shown, changed), sep="\n  ")
+    print("written; fill in, in this order:", *map(shown, changed), sep="\n  ")
     print(f"then: prefcourse build {args.number.partition('.')[0].zfill(2)}")
     return 0
 

@@ -83,13 +83,13 @@ def _asked(number: str, function: Callable) -> tuple[Exercise | None, str]:
     if callable(number) and isinstance(function, str):
         return None, f'the number comes first: check("{function}", {getattr(number, "__name__", "your_function")})'
     if not isinstance(number, str):
-        return None, f'the number is of type {type(number).__name__}, not a text. Write check("2.1", agreement_rate)'
+        return None, f'the number is of type {type(number).__name__}, not text. Write check("2.1", agreement_rate)'
     try:
         exercise = definitions.exercise(number)
     except KeyError as error:
         return None, f'{error.args[0]}. Write check("2.1", agreement_rate)'
     if not callable(function):
-        way = f'Hand over the function itself, without brackets: check("{number}", {exercise.function})'
+        way = f'Pass the function itself, without brackets: check("{number}", {exercise.function})'
         return exercise, f"expected a function, found {kind_in_words(encode(function)).partition(':')[0]}. {way}"
     return exercise, ""
 

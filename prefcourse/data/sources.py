@@ -97,7 +97,7 @@ def ultrafeedback(row: dict) -> Converted:
 def helpsteer(strength: object, texts: tuple) -> Converted:
     """A vote of strength -3..3, negative when response 1 is better. Other numbers mean something else."""
     if strength not in range(-3, 4):
-        return "strength of preference is no whole number from -3 to 3"
+        return "strength of preference is not a whole number from -3 to 3"
     return [vote("tie" if strength == 0 else "first" if strength < 0 else "second", None, texts=texts)]
 
 
@@ -182,7 +182,7 @@ def find_source(name_or_id: str) -> Source:
         return Source(name_or_id, "see its page", lambda row: [row], "train", "")
     if source is None:
         near = difflib.get_close_matches(name_or_id, SOURCES, 1)
-        guess = f" Is {near[0]!r} meant?" if near else ""
+        guess = f" Did you mean {near[0]!r}?" if near else ""
         known = ", ".join(SOURCES)
         raise DataError(f"{name_or_id}: unknown set; known: {known}, or a hub id owner/name.{guess}")
     return source
@@ -248,7 +248,7 @@ def _hub_rows(source: Source, split: str, subset: str | None) -> Iterable[dict]:
         file = "/".join(filter(None, [folder or source.config, f"{source.files or split}*"]))
         cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}"
         way_out = f"Fetch {file} from {source.home}{source.hub_id} and give its path"
-        hint = "Without a network, HF_HUB_OFFLINE=1 saves the attempt and takes what was downloaded before"
+        hint = "Without a network, HF_HUB_OFFLINE=1 skips the attempt and uses what was downloaded before"
         raise DataError(f"{source.hub_id}: could not be loaded ({cause}). {way_out}. {hint}.") from error
 
 

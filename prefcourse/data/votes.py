@@ -160,7 +160,9 @@ def vote_rows(name: str | Path, split: str | None = None) -> list[dict]:
         source = sources.find_source(str(name))
         if source in sources.SOURCES.values() and not source.votes:
             signed = ", ".join(known for known, other in sources.SOURCES.items() if other.votes)
-            raise DataError(f"{name}: no several labels of named people per pair; these sets have: {signed}")
+            raise DataError(
+                f"{name}: its pairs do not each have several labels by named people; these sets do: {signed}"
+            )
         return list(sources.source_rows(source, split=split))
     if not path.is_dir():
         return schema.read_rows(path)

@@ -51,7 +51,7 @@ def record(name: str) -> dict:
     """Settings, seconds, versions and results; FileNotFoundError with the way out."""
     file = RESULTS / f"{name}.json"
     if not file.is_file():
-        raise FileNotFoundError(f"experiment {name} was not run yet: `prefcourse build --figures {name}`")
+        raise FileNotFoundError(f"experiment {name} has not been run yet: `prefcourse build --figures {name}`")
     return json.loads(file.read_text(encoding="utf-8"))
 
 

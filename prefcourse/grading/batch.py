@@ -112,7 +112,7 @@ def earlier(out: Path, *, resume: bool | None = False, source: Path | None = Non
     try:
         return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise BatchError(f"{out} holds no batch that could go on ({RECORD} is missing). A new one: -o FOLDER") from None
+        raise BatchError(f"{out} holds no batch to resume ({RECORD} is missing). A new one: -o FOLDER") from None
     except (ValueError, TypeError) as error:
         raise BatchError(f"{out / RECORD} cannot be read ({error}). A new batch: -o FOLDER") from error
 

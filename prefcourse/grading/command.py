@@ -30,11 +30,12 @@ from prefcourse.progress import progress
 LEVELS = ("auto", "none", "limits", "landlock", "bwrap", "docker")
 SAFE = ("bwrap", "landlock")  # what auto takes, the better one first
 ABOUT = """\
-Grades notebooks: a folder of them, a folder of folders, or a zip, named as Canvas, Moodle, Gradescope or people do.
+Grades notebooks: a folder of them, a folder of folders, or a zip, named as Canvas, Moodle,
+Gradescope or people name them.
 
 Only the answers are taken from a submission; checks and references come from the course's solutions/. Every submission
 runs in a sandbox and cannot see the solutions, the others, or the network. What is finished is kept at once: after
-Ctrl-C, or a night without power, go on with --resume.
+Ctrl-C or a power cut, go on with --resume.
 """
 MORE = """\
 examples:
@@ -46,11 +47,11 @@ examples:
 the secret: any file that only you have, say `openssl rand -hex 32 > secret.txt`. Without one the checks use the inputs
 that learners see too, and a table of right outputs passes.
 
-several submissions of one learner: of Canvas's numbered uploads the latest is graded and names the others; without
-such numbers all are graded, and each says so.
+several submissions by one learner: of Canvas's numbered uploads the latest is graded, and its notes name the others;
+without such numbers all are graded, and the notes of each say so.
 
 an answer that is the package's own function, imported, wrapped or called, gives no points (--package-answers allow
-changes that). One that was copied as text counts: it cannot be told from one that somebody wrote so.
+changes that). One that was copied as text counts: it cannot be told from one that somebody wrote that way.
 
 an answer that calls another exercise's function stands or falls with it: where that one is wrong, not written, or the
 package's own, both fail, and the feedback names the function.
@@ -62,7 +63,7 @@ exit codes:
   1  a submission is below --fail-under       5  some could not be graded (invalid, grader-error); reports are written
   2  the command or its input is unusable     6  an error of ours
   3  the course's own solution fails         130  stopped; what was finished is kept
-where both 1 and 5 hold it is 5: marks of a batch that lacks some are no marks of the whole.
+where both 1 and 5 apply it is 5: while some submissions are ungraded, the marks are not final.
 """
 
 
@@ -78,15 +79,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("submissions", metavar="SUBMISSIONS", type=Path, help="folder of notebooks, folder of folders, or zip")
     add_output(parser)
     add("--seed-file", metavar="FILE", type=Path, help="a secret: the checks then use inputs that no learner has seen")
-    add("--jobs", metavar="N", type=positive, default=max(1, cores() - 1), help="side by side (default: cores - 1)")
-    add("--sandbox", choices=LEVELS, default="auto", help="auto: bwrap, else landlock, else exit 4; less must be said")
+    add("--jobs", metavar="N", type=positive, default=max(1, cores() - 1), help="how many at once (default: cores - 1)")
+    add("--sandbox", choices=LEVELS, default="auto", help="auto: bwrap, else landlock, else exit 4; name a weaker one")
     add("--docker-image", metavar="NAME", default="", help="with --sandbox docker: an image with the requirements")
     add("--package-answers", choices=("none", "allow"), default="none", help="points for the package's own functions?")
     add("--timeout", metavar="SECONDS", type=positive, help="for a whole submission (default 300)")
     add("--memory", metavar="MB", type=positive, help="for a whole submission (default 2048)")
-    add("--shard", metavar="I/N", type=shard, default=(1, 1), help="only the I-th of N parts; `prefcourse merge` joins")
+    add(
+        "--shard",
+        metavar="I/N",
+        type=shard,
+        default=(1, 1),
+        help="only the I-th of N parts; `prefcourse merge` joins them",
+    )
     add("--resume", action="store_true", help="go on with the batch in OUT: what is graded is not graded again")
-    add("--cluster", metavar="ADDRESS", help="of a dask scheduler, whose workers have the course too")
+    add("--cluster", metavar="ADDRESS", help="of a dask scheduler whose workers have the course, too")
     add("--fail-under", metavar="P", type=percent, help="exit 1 if a submission has less than P percent (for CI)")
     add("--course", metavar="DIR", help="the course's folder; default: this one or the nearest above")
 
@@ -103,7 +110,7 @@ def cores() -> int:
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
@@ -111,20 +118,22 @@ def percent(text: str) -> float:
     with suppress(ValueError):
         if 0 <= float(text) <= 100:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100")
 
 
 def shard(text: str) -> tuple[int, int]:
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no I/N with I from 1 to N, such as 1/8")
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 1/8")
     return int(number), int(count)
 
 
 def formats(text: str) -> tuple[str, ...]:
     asked = tuple(reports.FORMATS) if text == "all" else tuple(filter(None, text.replace(" ", "").split(",")))
     if unknown := set(asked) - set(reports.FORMATS):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}; there is {', '.join(reports.FORMATS)}")
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(sorted(unknown))}; known formats are {', '.join(reports.FORMATS)}"
+        )
     return asked
 
 
@@ -154,7 +163,7 @@ def guarded(work: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         if type(error).__name__ == "CourseDefect":  # imported only where a sandbox can be had
             return complain(f"the course is wrong, nobody was graded: {error}", 3)
         traceback.print_exc()
-        return complain("that was an error of ours. What is graded is kept: once mended, go on with --resume", 6)
+        return complain("that was an error of ours. What is graded is kept: once it is fixed, go on with --resume", 6)
 
 
 def complain(problem: object, code: int) -> int:
@@ -248,7 +257,7 @@ def solutions_of(given: str | None) -> dict[str, Path]:
         if found := sorted((folder / "solutions").glob("[0-9][0-9]_*.ipynb")):
             return {path.stem: path for path in found}
     where = given or f"{here} or above it"
-    raise BatchError(f"no folder solutions/ with notebooks in {where}. Go to the course's folder, or say --course DIR")
+    raise BatchError(f"no folder solutions/ with notebooks in {where}. Go to the course's folder, or give --course DIR")
 
 
 def secret_of(file: Path | None) -> str:

@@ -167,7 +167,7 @@ class _Judge:
             mutant = self._mutant(question, check)
             status = self._status(question, check)
             if status == Status.PASSED and number in self.package and self.settings.package == "allow":
-                self.said.append(f"{number} uses the package's own functions, which counts here")
+                self.said.append(f"{number} uses the package's own functions, which is allowed here")
             yield CheckResult(
                 exercise=number,
                 function=question.function,
@@ -227,7 +227,7 @@ class _Judge:
             Status.NOT_WRITTEN: f"{question.function} is not written yet.",
             Status.MISSING: "There is no answer to this exercise in the notebook.",
             Status.PACKAGE: self._leans(question),
-            Status.NOT_RUN: "It was not run: the notebook was stopped before.",
+            Status.NOT_RUN: "It was not run: the notebook was stopped before it.",
         }[status]
 
     def _leans(self, question: Question) -> str:

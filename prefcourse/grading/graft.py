@@ -245,7 +245,7 @@ def _choose(skeleton: Skeleton, number: str, found: _Sorted) -> int | None:
 def _note_order(skeleton: Skeleton, chosen: dict[str, int | None], found: _Sorted) -> None:
     order = [place for place in chosen.values() if place is not None]
     if order != sorted(order):
-        found.notes.append("the answers stood in another order; they ran in the order of the exercises")
+        found.notes.append("the answers were in a different order; they ran in the order of the exercises")
 
 
 def _drop_known(skeleton: Skeleton, found: _Sorted) -> None:
@@ -257,7 +257,7 @@ def _drop_known(skeleton: Skeleton, found: _Sorted) -> None:
             else:
                 found.notes.append(f"cell {known} was changed; it ran as it is, then as we wrote it")
     absent = [number for number, known in skeleton.checks.items() if known not in found.known]
-    found.notes += [f"{number}: its check cell was not there; ours ran" for number in absent]
+    found.notes += [f"{number}: its check cell was missing; ours ran" for number in absent]
 
 
 def _same(source: str, cell: Cell) -> bool:

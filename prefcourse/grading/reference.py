@@ -134,12 +134,12 @@ def _agree(reference: Reference, recorded: dict[str, dict]) -> None:
     """The solution gives what the oracle gives, all of it can be compared, and no registered mistake gives the same."""
     for number, question in reference.questions.items():
         if not all(agreeing(question.expected, question.expected)):
-            raise CourseDefect(f"{number}: a case gives what cannot be compared")
+            raise CourseDefect(f"{number}: a case gives a value that cannot be compared")
         if not same_bundle(recorded[number], question.expected):
             raise CourseDefect(f"{number}: the solution and the oracle disagree")
         alike = [name for name, bundle in question.mutants.items() if same_bundle(bundle, question.expected)]
         if alike:
-            raise CourseDefect(f"{number}: under this seed {', '.join(alike)} cannot be told from what is right")
+            raise CourseDefect(f"{number}: under this seed {', '.join(alike)} cannot be told from the right answer")
 
 
 def _with_outputs(reference: Reference, skeleton: Skeleton, recorded: dict[str, dict]) -> Reference:

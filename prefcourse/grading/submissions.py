@@ -149,7 +149,7 @@ def _of_one(found: list[tuple[Learner, Entry]]) -> list[Submission]:
     reasons = [entry.problem for _, entry in found if entry.problem]
     problem = f"no notebook (.ipynb) in it, but {printable(names)}"
     if len(notebooks) > MAX_NOTEBOOKS:
-        problem = f"{len(notebooks)} notebooks of one learner; at most {MAX_NOTEBOOKS} are looked at"
+        problem = f"{len(notebooks)} notebooks by one learner; at most {MAX_NOTEBOOKS} are looked at"
     who, first = next((pair for pair in found if pair[1].problem), found[0])
     return [replace(_submission(who, first), problem=reasons[0] if reasons and not notebooks else problem)]
 
@@ -325,5 +325,5 @@ def _settled(group: list[Submission]) -> list[Submission]:
         names = ", ".join(s.name for s in earlier)
         return [replace(latest, notes=(*latest.notes, f"the latest upload; not graded: {names}"))]
     return [
-        replace(s, notes=(*s.notes, f"one of {len(group)} submissions of this learner: all are graded")) for s in group
+        replace(s, notes=(*s.notes, f"one of {len(group)} submissions by this learner: all are graded")) for s in group
     ]

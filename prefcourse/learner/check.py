@@ -17,7 +17,7 @@ from prefcourse.learner.run import run_checks
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-NO_POINTS = "It uses the package's own function; in a graded course that gives no points:\n  "
+NO_POINTS = "It uses the package's own function; in a graded course that earns no points:\n  "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

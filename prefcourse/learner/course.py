@@ -46,7 +46,9 @@ def find(given: str | None) -> Path:
         if any((folder / "exercises").glob("*.ipynb")):
             return folder
     where = given or f"{here} or above it"
-    raise CourseError(f"no folder exercises/ with notebooks in {where}. Go to the course's folder, or say --course DIR")
+    raise CourseError(
+        f"no folder exercises/ with notebooks in {where}. Go to the course's folder, or give --course DIR"
+    )
 
 
 def shown(path: Path) -> str:

@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
             if finding.mend:
                 print(f"    {'':<{width}}  -> {finding.mend}")
     broken = sum(finding.sign == Sign.NO for findings in found.values() for finding in findings)
-    print(f"\n{broken} to mend (✗)" if broken else "\nAll that the course needs is here.")
+    print(f"\n{broken} to fix (✗)" if broken else "\nEverything the course needs is here.")
     return int(broken > 0)
 
 
@@ -142,7 +142,7 @@ def port(number: int = 8888) -> Finding:
         socket.create_server(("localhost", number)).close()
         return needed(True, "port", f"{number} is free")
     except OSError:
-        return needed(True, "port", f"{number} is taken; `prefcourse start` takes another")
+        return needed(True, "port", f"{number} is in use; `prefcourse start` picks another")
 
 
 def browser() -> Finding:

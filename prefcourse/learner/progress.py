@@ -67,7 +67,7 @@ def _read() -> dict:
         found = json.loads(path().read_text(encoding="utf-8"))
         records = found["exercises"].values()
         if not all(isinstance(record, dict) for record in records):
-            raise TypeError("a record that is no mapping")
+            raise TypeError("a record that is not a mapping")
     except FileNotFoundError:
         return empty
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -16,7 +16,7 @@ from prefcourse.learner.files import keep_copy, write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Put an exercise's answer back to its beginning. A dated copy of the notebook is kept."
+    parser.description = "Make an exercise's answer an empty stub again. A dated copy of the notebook is kept."
     parser.add_argument("number", metavar="2.1", help="the exercise")
     course.add_course(parser)
 
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
         return 2
     print(f"{asked.number} {asked.function} is a stub again in {course.shown(path)}\nwhat you had is in {copy.name}")
     if was_solved:
-        print("It counts as not solved until its check passes again.")
+        print("It counts as unsolved until its check passes again.")
     print("If it is open in JupyterLab: File > Reload Notebook from Disk, before you save it there.")
     return 0
 

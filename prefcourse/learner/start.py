@@ -34,7 +34,7 @@ class StartError(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Lay the course in a folder and open it in JupyterLab. Nothing that you wrote is overwritten."
+    parser.description = "Put the course in a folder and open it in JupyterLab. Nothing that you wrote is overwritten."
     parser.epilog = "Your own Jupyter, its settings and kernels, stay as they are. Exit codes: 0 ended, 1 not started."
     parser.add_argument(
         "folder", nargs="?", metavar="DIR", help=f"default: the course that you are in, or else ./{FOLDER}"
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-browser", action="store_true", help="only print the address (on a remote machine)")
     parser.add_argument("--port", type=int, metavar="N", help="default: 8888, or one near it that is free")
     parser.add_argument("--ip", default="localhost", metavar="ADDRESS", help="where to listen (default localhost)")
-    more = "an option for JupyterLab itself, as --lab=--ServerApp.base_url=/course; may be given several times"
+    more = "an option for JupyterLab itself, such as --lab=--ServerApp.base_url=/course; may be given several times"
     parser.add_argument("--lab", action="append", default=[], metavar="OPTION", help=more)
 
 
@@ -75,13 +75,13 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
         kernel(),
         port(args.ip, args.port),
         writable("the course's folder", folder, elsewhere),
-        writable("the place of progress", places.runtime(), "set PREFCOURSE_HOME to a folder of your own"),
+        writable("the folder for progress", places.runtime(), "set PREFCOURSE_HOME to a folder of your own"),
     ):
         if finding.sign == Sign.NO:
             raise StartError(f"{finding.what}: {finding.words}\n  {finding.mend}")
     places.runtime().mkdir(parents=True, exist_ok=True)
     if course.is_checkout(folder):
-        print(f"The course is open as it lies in {folder}")
+        print(f"The course is opened as it is in {folder}")
         return
     try:
         print(told(lay(course.course_source(), folder), folder))
@@ -143,7 +143,9 @@ def serve(folder: Path, args: argparse.Namespace) -> int:
             if posix:  # on Windows it got the same Ctrl-C
                 server.terminate()
     if not address and server.returncode:
-        raise StartError("JupyterLab did not start; its words are above.\n  prefcourse doctor   says what is missing")
+        raise StartError(
+            "JupyterLab did not start; its messages are above.\n  prefcourse doctor   says what is missing"
+        )
     print(f"Closed. Your notebooks are in {folder}\nTo go on: {again(folder)}")
     return 0
 

@@ -21,7 +21,7 @@ from prefcourse.build.book import pages
 from prefcourse.learner.course import CourseError, add_course, find, shown
 
 NEEDED = {"sphinx": "Sphinx", "myst_nb": "myst-nb", "furo": "furo", "mathjax": "django-static-mathjax"}
-MEND = "This line mends it, in the course's folder:\n  pip install -c constraints.txt -e '.[book]'"
+MEND = "This line fixes it, in the course's folder:\n  pip install -c constraints.txt -e '.[book]'"
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
 MATHJAX = "tex-svg-full.js"  # one file with all that it needs; the others load fonts and extensions later
 HERE = Path(__file__).parent
@@ -52,9 +52,9 @@ def place(out: Path) -> Path:
     """Where the book may be written: an earlier book is replaced, anything else stays."""
     if out.is_dir():
         if any(out.iterdir()) and not (out / "_static/book.css").is_file():
-            raise CourseError(f"{out} is neither empty nor an earlier book; say another place with -o")
+            raise CourseError(f"{out} is neither empty nor an earlier book; choose another place with -o")
     elif out.exists():
-        raise CourseError(f"{out} is a file; say the name of a folder with -o")
+        raise CourseError(f"{out} is a file; give the name of a folder with -o")
     return out
 
 

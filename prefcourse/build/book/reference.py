@@ -47,7 +47,7 @@ def index(rooms: dict[str, list[Path]]) -> str:
 
 
 OPENING = """\
-What the modules of `prefcourse` know, and what each function asks for and gives. In the shapes, `B` is the batch, `T`
+What the modules of `prefcourse` know, and what each function takes and returns. In the shapes, `B` is the batch, `T`
 a token, `V` the vocabulary, `D` a width and `N` all responses: `Float[Tensor, "B T"]` is a table of numbers with a row
 per response and a column per token."""
 

@@ -195,7 +195,7 @@ def _exercises(results: Sequence[Result]) -> str:
         ]
 
     rows = [row(standing) for standing in standings(results)]
-    head = ["exercise", "passed", "known misconceptions, and how else it ended"]
+    head = ["exercise", "passed", "known mistakes, and other outcomes"]
     return table(head, rows, ["tight", "tight", ""]) if rows else "<p>No exercise was graded.</p>"
 
 

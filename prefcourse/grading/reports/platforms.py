@@ -15,7 +15,7 @@ from prefcourse.grading.batch import write_whole
 from prefcourse.grading.reports import words
 from prefcourse.grading.result import CheckResult, Result, State, Status
 
-STOPPED = "The autograder stopped before it came to its end. This is no fault of yours: tell your instructor."
+STOPPED = "The autograder stopped before it had finished. This is not your fault: tell your instructor."
 
 
 def _each(results: Sequence[Result], folder: Path, name: str, facts_of: Callable[[Result], dict]) -> None:

@@ -130,7 +130,7 @@ src="data:image/png;base64,{base64.b64encode(picture).decode()}">
 <figcaption class="soft">Up is better, left is closer to SFT. The black line is the best that any policy can reach at
 its KL, found by reweighting SFT's own answers; dotted where too few of them carry it.</figcaption></figure>
 <h2>The same questions, four models</h2>
-<p class="soft">One answer each, drawn with the same dice, with its gold and the reasons. Not picked by hand.</p>{answers}
+<p class="soft">One answer each, drawn with the same dice, with gold and the reasons. Not picked by hand.</p>{answers}
 <h2>Seconds</h2>{seconds}
 <h2>Settings</h2><dl>{chosen}</dl>
 <p class="soft">Code version {escape(metrics["code"])}. All numbers: metrics.json, in the same folder.</p>

@@ -572,7 +572,7 @@ def unanimity(labels_by_item):
 
 
 SLIPS = {
-    'found a number. Hand over the function itself, without brackets: check("2.1", agreement_rate)':
+    'found a number. Pass the function itself, without brackets: check("2.1", agreement_rate)':
         ("2.1", 0.5),
     "expected a function, found None.": ("2.1", None),
     'there is no exercise \'2.9\'; there are 2.1, 2.2, 2.3, 2.4, 2.5': ("2.9", rate),

@@ -84,7 +84,7 @@ def test_each_gets_what_it_deserves(folder):
 
 def test_two_submissions_of_one_learner_say_so(folder):
     notes = [" ".join(results(folder[0])[f"ann/{which}.ipynb"]["notes"]) for which in ("first", "second")]
-    assert all("one of 2 submissions of this learner" in note for note in notes)
+    assert all("one of 2 submissions by this learner" in note for note in notes)
 
 
 def test_the_csv_holds_no_formula(folder):

@@ -253,7 +253,7 @@ def test_helpsteer_signs_and_its_split_column(tmp_path):
     assert triples(val) == [("p", "two", "one")]
     strange = [{**STEER2, "preference_strength": strength} for strength in (-100, 4, 1.5, None)]
     odd = load_pairs("helpsteer2", write(tmp_path / "odd.jsonl", [STEER2, *strange]))
-    assert len(odd.pairs) == 1 and odd.dropped == {"strength of preference is no whole number from -3 to 3": 4}
+    assert len(odd.pairs) == 1 and odd.dropped == {"strength of preference is not a whole number from -3 to 3": 4}
     context = "\n\nHuman: q\n\nAssistant: a\n\nHuman: r\n\nAssistant:"
     assert triples(load_pairs("helpsteer3", write(tmp_path / "y.jsonl", [STEER3]))) == [(context, "two", "one")]
 

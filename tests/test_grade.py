@@ -313,7 +313,7 @@ def test_an_answer_that_is_the_packages_counts_where_the_instructor_says_so(grad
     assert statuses(grade(submission(two=LEANING)))["2.2"] == Status.PACKAGE
     allowed = grade(submission(two=LEANING), package="allow")
     assert statuses(allowed) == only()
-    assert "2.2 uses the package's own functions, which counts here" in allowed.notes
+    assert "2.2 uses the package's own functions, which is allowed here" in allowed.notes
 
 
 def test_a_reference_travels(reference):

@@ -103,7 +103,7 @@ def test_three_for_a_defect_of_the_course(grade, tmp_path, monkeypatch, capsys):
     hand_in(tmp_path, ann="right")
     assert grade("-o", str(tmp_path / "out"), "--format", "gradescope") == 3
     assert "nobody was graded: 2.1" in capsys.readouterr().err
-    assert "no fault of yours" in (tmp_path / "out" / "gradescope" / "results.json").read_text()
+    assert "not your fault" in (tmp_path / "out" / "gradescope" / "results.json").read_text()
 
 
 def test_four_without_the_sandbox_asked_for(grade, tmp_path, monkeypatch, capsys):
@@ -232,7 +232,7 @@ def test_help_says_what_wins_and_what_a_call_costs():
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     told = " ".join(parser.format_help().split())
-    assert "where both 1 and 5 hold it is 5" in told and "stands or falls with it" in told
+    assert "where both 1 and 5 apply it is 5" in told and "stands or falls with it" in told
 
 
 def test_shards_and_merge(grade, tmp_path, capsys):

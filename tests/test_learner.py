@@ -91,7 +91,7 @@ def agreement_rate(labels, drop_ties=False):
     write_answers(folder, answer_2_1=leaning, answer_2_2=RIGHT["2.2"])
     run(check, "2")
     words = capsys.readouterr().out
-    assert words.count("in a graded course that gives no points") == 1
+    assert words.count("in a graded course that earns no points") == 1
     assert "prefcourse.agreement.percent_agreement\n\n2.2 unanimity: solved" in words
     assert max(map(len, words.splitlines()[1:])) <= 88
 
@@ -155,7 +155,7 @@ def test_outside_a_course_one_is_told_the_way(tmp_path, monkeypatch, capsys, fol
     monkeypatch.chdir(tmp_path)
     for module in (check, status, next_exercise):
         assert run(module) == 2
-        assert "Go to the course's folder, or say --course DIR" in capsys.readouterr().err
+        assert "Go to the course's folder, or give --course DIR" in capsys.readouterr().err
     assert run(status, "--course", str(folder)) == 0
 
 
@@ -225,7 +225,7 @@ def test_one_more_hint_each_time_and_then_the_way_to_the_solution(folder, capsys
         assert [f"hint {n} of 3" in words for n in (1, 2, 3)] == [n <= times for n in (1, 2, 3)]
         assert "--reveal" not in words
     assert run(hint, "2.1") == 0
-    assert "These are all. `prefcourse hint 2.1 --reveal`" in capsys.readouterr().out
+    assert "Those are all the hints. `prefcourse hint 2.1 --reveal`" in capsys.readouterr().out
     assert progress.load()["2.1"] == {"hints": 3}
 
 

@@ -224,7 +224,7 @@ def single(folder, found: Result, name: str) -> dict:
 def test_gradescope(tmp_path):
     reports.announce(tmp_path, ["gradescope"])
     skeleton = json.loads((tmp_path / "gradescope" / "results.json").read_text())
-    assert skeleton["score"] == 0 and "no fault of yours" in skeleton["output"]
+    assert skeleton["score"] == 0 and "not your fault" in skeleton["output"]
     found = single(tmp_path, sample()[1], "gradescope")
     assert found["score"] == 2 and found["stdout_visibility"] == "hidden"
     assert [(test["number"], test["status"], test["score"], test["max_score"]) for test in found["tests"]] == [

@@ -334,7 +334,7 @@ def test_a_closed_terminal_leaves_no_server(running, tmp_path):
 
 def test_a_jupyterlab_that_does_not_start_is_said(edition, capfd):
     assert start.main(parsed(start, "mine", "--no-browser", "--lab=--ServerApp.ip=300.1.1.1")) == 1
-    assert "JupyterLab did not start; its words are above.\n  prefcourse doctor" in capfd.readouterr().err
+    assert "JupyterLab did not start; its messages are above.\n  prefcourse doctor" in capfd.readouterr().err
 
 
 def test_the_settings_last_as_long_as_the_block(tmp_path):

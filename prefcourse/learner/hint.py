@@ -57,4 +57,4 @@ def one_more(asked: Exercise, _: str | None) -> None:
         print(f"\nhint {step} of {len(ladder)}")
         print(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
     if read_before >= len(ladder):
-        print(f"\nThese are all. `prefcourse hint {asked.number} --reveal` shows the solution.")
+        print(f"\nThose are all the hints. `prefcourse hint {asked.number} --reveal` shows the solution.")

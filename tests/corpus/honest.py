@@ -196,7 +196,7 @@ def reordered():
     return notebook.move("answer-2-4", "answer-2-2")
 
 
-@case(NUMBERS, says="2.1: its check cell was not there; ours ran")
+@case(NUMBERS, says="2.1: its check cell was missing; ours ran")
 def check_deleted():
     return solved().drop("check-2-1")
 

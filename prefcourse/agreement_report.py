@@ -31,7 +31,7 @@ EXPERTS = {f"turn {turn}, experts": [f"turn={turn}", "judge^=expert"] for turn i
 def agreement_report(found: VoteSet, *, draws: int = 400, seed: int = 0) -> dict:
     """All statistics of the votes, as plain numbers. Of a person's votes on one item the first counts.
 
-    Raises DataError when no item has labels of two people: then agreement is not defined.
+    Raises DataError when no item has labels by two people: then agreement is not defined.
     """
     votes = agreement.without_repeats(found.votes)
     by_item = agreement.group_by_item(votes)

@@ -49,7 +49,7 @@ def check(settings: Settings) -> None:
     choices = {"size": models.SIZES, "annotators": POPULATIONS}
     for name, known in choices.items():
         if getattr(settings, name) not in known:
-            raise RunError(f"{name} is {getattr(settings, name)!r}; there is {', '.join(known)}")
+            raise RunError(f"{name} is {getattr(settings, name)!r}; it must be one of {', '.join(known)}")
     counts = {name: value for name, value in asdict(settings).items() if isinstance(value, int | float)}
     for name in counts.keys() - {"seed", "resume", "use_cache", "ppo_beta"}:
         if not 0 < counts[name] < float("inf"):

@@ -101,7 +101,7 @@ ODD = {
     ),
     "latin.csv": ("item,annotator,label\n1,Jos\u00e9,x\n".encode("latin-1"), "not UTF-8"),
     "bare.csv": (b"item,annotator,label\n1,a,\n1,b,\n", "no usable vote. Left out: 2 x missing label"),
-    "alone.csv": (b"item,annotator,label\n1,a,x\n2,a,y\n", "no item with labels of two people"),
+    "alone.csv": (b"item,annotator,label\n1,a,x\n2,a,y\n", "no item with labels by two people"),
     "hh.jsonl": (b'{"chosen": "x", "rejected": "y"}', "HH-RLHF"),
     "cut.jsonl": (b'{"item": 1, "annot', "row 1 is not JSON"),
     "sheet.xlsx": (b"PK", "unknown suffix"),
@@ -157,7 +157,7 @@ def test_real_mt_bench_other_judges(capsys):
     [report] = json.loads(capsys.readouterr().out)["sections"].values()
     assert report["annotators"] == 7 and report["traps"]["double votes (same person, same item)"] == 1
     assert command(REAL / "mt_bench_human" / "gpt4_pair.jsonl") == 2
-    assert "no item with labels of two people" in capsys.readouterr().err
+    assert "no item with labels by two people" in capsys.readouterr().err
 
 
 @real

@@ -374,7 +374,7 @@ def test_reset_gives_the_stub_again_and_keeps_what_was_there(folder, capsys):
 
 def test_what_was_reset_is_no_longer_solved(folder, capsys):
     progress.record_verdict("2.1", passed=True)
-    assert run(reset, "2.1") == 0 and "not solved until its check passes again" in capsys.readouterr().out
+    assert run(reset, "2.1") == 0 and "unsolved until its check passes again" in capsys.readouterr().out
     assert run(status) == 0 and "0/5" in capsys.readouterr().out
     assert "solved before" in progress.load()["2.1"]
     progress.record_verdict("2.1", passed=True)

@@ -130,7 +130,7 @@ def test_a_checkout_is_opened_as_it_lies(tmp_path, no_server, capsys):
     (tmp_path / "clone" / "notebooks" / "source").mkdir(parents=True)
     (tmp_path / "clone" / "prefcourse").mkdir()
     assert start.main(parsed(start, "clone")) == 0
-    assert "as it lies" in capsys.readouterr().out
+    assert "opened as it is" in capsys.readouterr().out
     assert not (tmp_path / "clone" / lay.MANIFEST).exists() and not (tmp_path / "clone" / "exercises").exists()
 
 

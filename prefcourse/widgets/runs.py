@@ -55,7 +55,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, known in {"method": METHODS, "people": PEOPLE}.items():
             if getattr(self, name) not in known:
-                raise SettingError(f"{name} is {getattr(self, name)!r}; there is {', '.join(known)}")
+                raise SettingError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
         low = {"pairs": 16, "steps": 1, "n": 1, "noise": 0.05, "beta": 0.0}
         for name, least in low.items():
             if not least <= getattr(self, name) < math.inf:

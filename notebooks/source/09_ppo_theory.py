@@ -53,20 +53,20 @@ SEED = 0
 #
 # We want the slope of $J$, and in the real world we cannot compute $J$: nobody knows how often an answer is
 # liked. We can only sample. So the slope must be written as an expectation under the policy. Let $y$ be what
-# happens, an answer and a thumb, $\pi(y)$ its probability and $r(y)$ its score. How people react does not depend
+# happens, in this section an answer and a thumb, $\pi(y)$ its probability and $r(y)$ its score. How people react does not depend
 # on $\theta$, so that $\nabla\log\pi(y)$ is that of the answer alone.
 #
-# **Step 1.** Only the policy depends on $\theta$: $\nabla J = \sum_y r(y)\,\nabla\pi(y)$. That is no
-# expectation, for there is no $\pi(y)$ before the sum's terms.
+# **Step 1.** Only the policy depends on $\theta$: $\nabla J = \sum_y r(y)\,\nabla\pi(y)$. That is not an
+# expectation: the terms are not weighted by $\pi(y)$.
 #
-# **Step 2.** Put one there. Since $\nabla\log\pi = \nabla\pi/\pi$, we have $\nabla\pi = \pi\,\nabla\log\pi$:
+# **Step 2.** Bring that weight in. Since $\nabla\log\pi = \nabla\pi/\pi$, we have $\nabla\pi = \pi\,\nabla\log\pi$:
 #
 # $$\nabla J = \sum_y \pi(y)\,r(y)\,\nabla\log\pi(y) = \mathbb E_{y\sim\pi}\big[r(y)\,\nabla\log\pi(y)\big]$$
 #
-# This is REINFORCE: sample, and push each answer's log-probability up, as hard as its score is high.
+# This is REINFORCE: sample, and push each answer's log-probability up in proportion to its score.
 #
 # **Step 3.** Probabilities add up to 1, so $\mathbb E[\nabla\log\pi] = \sum_y\nabla\pi(y) = \nabla 1 = 0$. Any
-# number $b$ that does not depend on the answer may therefore be taken from the score:
+# number $b$ that does not depend on the answer may therefore be subtracted from the score:
 #
 # $$\nabla J = \mathbb E\big[A\,\nabla\log\pi\big],\qquad A = r - b$$
 #
@@ -106,8 +106,8 @@ for baseline in (0.0, 0.7, 2.0):
 #
 # ## Use a batch more than once: the ratio
 #
-# To sample answers and have them scored is the expensive part. After one small step the samples come from a policy
-# that is no more, from $\pi_{\text{old}}$, and strictly speaking they are useless. Can we still use them?
+# Sampling answers and having them scored is the expensive part. After one small step the samples come from a policy
+# that no longer exists, $\pi_{\text{old}}$, and strictly speaking they are useless. Can we still use them?
 #
 # An expectation under $\pi$ becomes one under $\pi_{\text{old}}$ by weighing each sample with the **ratio**:
 #
@@ -126,9 +126,9 @@ theta = torch.linspace(-3, 3, 61)
 J = (logprobs(theta).exp() * GIVEN_ANSWER * THUMB).sum(-1)
 log_ratio = logprobs(theta) - old  # (61, 4)
 by_ratio, by_log = ((chance * f * A).sum(-1) for f in (log_ratio.exp(), log_ratio))
+lines = {"J - 0.7": J - 0.7, "mean of ratio x A": by_ratio, "of log-ratio x A": by_log}
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
-lines = {"J - 0.7": (theta, J - 0.7), "mean of ratio x A": (theta, by_ratio), "of log-ratio x A": (theta, by_log)}
-plots.curves(ax, lines, xlabel="theta (old policy: 0)", ylabel="gain")
+plots.curves(ax, {name: (theta, y) for name, y in lines.items()}, xlabel="theta (old policy: 0)", ylabel="gain")
 ax.set(title="The ratio carries over; the logarithm is only a tangent")
 plots.show(figure, alt="The mean of ratio times advantage lies on J; with the log-ratio it is a straight line.")
 claims({"ratio x A is J, at every theta": torch.allclose(J - 0.7, by_ratio)})
@@ -172,7 +172,8 @@ for advantage, ratio in itertools.product((1.0, -1.0), (0.5, 1.0, 1.5)):
     for objective in (clipped, without_minimum):
         x = torch.tensor(ratio, requires_grad=True)
         slopes += torch.autograd.grad(objective(x, advantage), x)
-    print(f"advantage {advantage:+.0f}, ratio {ratio}: slope {slopes[0]:+z.0f}, without the minimum {slopes[1]:+z.0f}")
+    told = "advantage {:+.0f}, ratio {}: slope {:+z.0f}, without the minimum {:+z.0f}"
+    print(told.format(advantage, ratio, *slopes))
 
 # %% [markdown] clip-after
 # Two of the six are silent, and each has its reason:
@@ -211,11 +212,12 @@ plots.show(figure, alt="Advantage +1: rises up to ratio 1.2, then flat. Advantag
 theta = torch.logit(torch.linspace(0.5, 0.9, 81))
 log_ratio = logprobs(theta) - old
 moved = -(chance * log_ratio).sum(-1)  # KL(old, new)
-bold, cautious = ((chance * objective(log_ratio.exp(), A)).sum(-1) for objective in (torch.mul, clipped))
+bold, cautious = ((chance * gain(log_ratio.exp(), A)).sum(-1) for gain in (torch.mul, clipped))
+lines = {"ratio x A": (moved, bold), "clipped": (moved, cautious)}
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
-plots.curves(ax, {"ratio x A": (moved, bold), "clipped": (moved, cautious)}, xlabel="KL(old, new)", ylabel="gain")
-ax.set(title="Believed up to a small KL, and no further", xlim=(0, 0.25))
-plots.show(figure, alt="Without clip the gain grows with the KL; with it, it peaks early and then falls below 0.")
+plots.curves(ax, lines, xlabel="KL(old, new)", ylabel="gain").set_xlim(0, 0.25)
+ax.set(title="Believed up to a small KL, and no further")
+plots.show(figure, alt="Without clip the gain grows with the KL; with it, it peaks early and falls below 0.")
 top = cautious.argmax()
 print(f"at the top P('right') is {theta[top].sigmoid():.2f}, up from 0.50; KL(old, new) is {moved[top]:.3f}")
 claims({"the clipped sum is never above the other": (cautious <= bold + 1e-12).all()})
@@ -233,7 +235,7 @@ claims({"the clipped sum is never above the other": (cautious <= bold + 1e-12).a
 # ## What the clip limits: the step
 #
 # Now batches. Sixteen answers of the untrained policy and their thumbs; advantages are thumbs minus the batch's
-# mean; then 50 steps of gradient ascent on the batch's objective. The order does not matter, only how often each
+# mean; then 50 steps of gradient ascent on the batch's objective (`update`). The order does not matter, only how often each
 # of the four things happened, and there are 969 such batches. We need not draw any. We train on *all* of them,
 # and weigh each with its probability.
 #
@@ -247,39 +249,39 @@ orders = torch.lgamma(torch.tensor(17.0)) - torch.lgamma(batches + 1).sum(-1)
 weight = (orders + (batches * chance.log()).sum(-1)).exp()  # the probability of each batch
 
 
-def update(theta, batches, clip_coef, steps=50, learning_rate=2.0):
-    old = logprobs(theta)
-    A = THUMB - (batches * THUMB).sum(-1, keepdim=True) / 16
+def update(policy, shares, clip_coef, rewards=THUMB, logprobs=logprobs, *, steps=50, learning_rate=2.0):
+    old, A = logprobs(policy), rewards - (shares * rewards).sum(-1, keepdim=True)
     for _ in range(steps):
-        theta = theta.detach().requires_grad_()
-        ratio = (logprobs(theta) - old).exp()
-        objective = (batches * clipped(ratio, A, clip_coef, clip_coef)).sum() / 16
-        theta = theta + learning_rate * torch.autograd.grad(objective, theta)[0]
-    return theta.detach()
+        policy = policy.detach().requires_grad_()  # its parameters
+        ratio = (logprobs(policy) - old).exp()
+        objective = (shares * clipped(ratio, A, clip_coef, clip_coef)).sum()
+        policy = policy + learning_rate * torch.autograd.grad(objective, policy)[0]
+    return policy.detach()
 
 
 # %% batches-figure
-ends = {name: update(torch.zeros(969), batches, c).sigmoid() for name, c in (("no clip", math.inf), ("clip 0.2", 0.2))}
+clips = {"no clip": math.inf, "clip 0.2": 0.2}
+ends = {name: update(torch.zeros(969), batches / 16, clip).sigmoid() for name, clip in clips.items()}
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
 drawn.two_histograms(ax, ends, weight, before=0.5)
-ax.set(xlabel="P('right') after one batch", ylabel="probability", title="All 969 batches, each with its probability")
-plots.show(figure, alt="No clip: most batches end above 0.9, some near 0. Clip: all end between 0.3 and 0.7.")
+ax.set(xlabel="P('right') after one batch", title="All 969 batches, each with its probability")
+plots.show(figure, alt="No clip: most batches end above 0.9, some near 0. Clip: all between 0.3 and 0.7.")
 for name, end in ends.items():
     print(f"{name:>8}: P('right') {end.min():.2f} to {end.max():.2f}; mean score {weight @ (0.6 + 0.2 * end):.3f}")
 bold, cautious = ends.values()
 claims({
     "no clip: more than one batch in ten leaves 'right' below 0.2": weight @ (bold < 0.2).double() > 0.1,
     "clip: none leaves the range from 0.3 to 0.7": (cautious - 0.5).abs().max() < 0.2,
-    "both: one or two in ten point the wrong way": all(0.1 < weight @ (p < 0.5).double() < 0.2 for p in ends.values()),
+    "both: one or two in ten go wrong": all(0.1 < weight @ (p < 0.5).double() < 0.2 for p in ends.values()),
 })
 
 # %% [markdown] batches-after
 # **Takeaway: without a clip one unlucky batch can undo the policy; with it, no batch can.** An unlucky batch
 # points the wrong way in both. The clip does not make it right, it makes it cheap.
 #
-# Two things are as they are, and often told otherwise:
+# Two facts that are often told otherwise:
 #
-# - **The bounds are no wall.** 0.5 times 0.8 and 1.2 would be 0.4 and 0.6, and we see 0.32 and 0.68. The clip
+# - **The bounds are not a wall.** They would allow 0.4 to 0.6, and we see 0.32 and 0.68. The clip
 #   takes the slope away *beyond* the bound; the step that crosses it is as long as the learning rate makes it.
 #   (That clipping does not keep the ratio within bounds is where 1903.07940 begins.)
 # - **After one batch the bold policy is better on average.** Most batches are right, and it believes them
@@ -294,23 +296,24 @@ def play(clip_coef, learning_rate, rounds=20, players=500):
     draw, theta = torch.Generator().manual_seed(SEED), torch.zeros(players)
     for _ in range(rounds):
         happens = logprobs(theta).exp() * GIVEN_ANSWER  # (players, 4)
-        batches = F.one_hot(happens.multinomial(16, replacement=True, generator=draw), 4).sum(1).double()
-        theta = update(theta, batches, clip_coef, learning_rate=learning_rate)
+        things = happens.multinomial(16, replacement=True, generator=draw)  # (players, 16)
+        theta = update(theta, F.one_hot(things, 4).double().mean(1), clip_coef, learning_rate=learning_rate)
     return theta.sigmoid()
 
 
 score, lost = {}, {}  # at four learning rates
-for name, clip_coef in (("no clip", math.inf), ("clip 0.2", 0.2)):
+for name, clip_coef in clips.items():
     ended = torch.stack([play(clip_coef, rate) for rate in (0.1, 0.5, 2.0, 8.0)])  # (4, 500)
     score[name], lost[name] = (0.6 + 0.2 * ended).mean(-1), (ended < 0.1).double().mean(-1)
     told = [f"{s:.3f} ({share:.0%} lost)" for s, share in zip(score[name], lost[name], strict=True)]
     print(f"{name:>8}: mean score", ", ".join(told))
 
 # %% [markdown] players-after
-# (From left to right: learning rates 0.1, 0.5, 2 and 8. "Lost" is who says "right" less than once in ten answers.)
+# (From left to right: learning rates 0.1, 0.5, 2 and 8. A player is "lost" who says "right" less than once in ten
+# answers.)
 #
 # **Takeaway: with a clip it hardly matters what the learning rate is.** Without one it matters much, and a learning
-# rate that is right (0.5) does even better than the clip. So a clip is no magic. It measures the step in what
+# rate that is right (0.5) does even better than the clip. So a clip is not magic. It measures the step in what
 # counts, probabilities instead of parameters, and so saves the search for a learning rate that is safe for
 # every batch.
 #
@@ -325,7 +328,7 @@ for name, clip_coef in (("no clip", math.inf), ("clip 0.2", 0.2)):
 #
 # The destination is set by what is maximised. In RLHF that is $\mathbb E[r] - \beta\,\mathrm{KL}(\pi,
 # \pi_{\text{ref}})$, and chapter 3 knows its optimum, $\pi^* \propto \pi_{\text{ref}}\,e^{r/\beta}$. PPO gets
-# there by taking the penalty from the score:
+# there by subtracting the penalty from the score:
 #
 # $$r(y) - \beta\,\log\frac{\pi_{\text{old}}(y)}{\pi_{\text{ref}}(y)}$$
 #
@@ -334,8 +337,9 @@ for name, clip_coef in (("no clip", math.inf), ("clip 0.2", 0.2)):
 
 
 # %% five
-REFERENCE = torch.tensor([0.10, 0.15, 0.30, 0.25, 0.20]).log()  # right, flattering, half wrong, look it up, a thing
-REWARD = torch.tensor([2.0, 1.2, 0.5, -0.6, -1.2])
+REWARD = torch.tensor([2.0, 1.2, 0.5, -0.6, -1.2])  # right, flattering, half wrong, look it up, a thing
+REFERENCE = torch.tensor([0.10, 0.15, 0.30, 0.25, 0.20]).log()
+log_softmax = torch.nn.LogSoftmax(dim=-1)
 
 
 def ppo(clip_coef, beta, learning_rate=1.0, runs=100):
@@ -343,14 +347,10 @@ def ppo(clip_coef, beta, learning_rate=1.0, runs=100):
     for _ in range(40):
         old = visited[-1]
         samples = old.exp().multinomial(32, replacement=True, generator=draw)  # (runs, 32)
-        rewards = (REWARD - beta * (old - REFERENCE)).gather(1, samples)  # numbers, without a gradient
-        A, policy = rewards - rewards.mean(-1, keepdim=True), old
-        for _ in range(8):
-            logits = policy.detach().requires_grad_()
-            ratio = (logits.log_softmax(-1) - old).gather(1, samples).exp()
-            objective = clipped(ratio, A, clip_coef, clip_coef).mean(-1).sum()
-            policy = (logits + learning_rate * torch.autograd.grad(objective, logits)[0]).log_softmax(-1)
-        visited.append(policy.detach())
+        shares = F.one_hot(samples, 5).double().mean(1)  # (runs, 5)
+        rewards = REWARD - beta * (old - REFERENCE)  # numbers, without a gradient
+        new = update(old, shares, clip_coef, rewards, log_softmax, steps=8, learning_rate=learning_rate)
+        visited.append(log_softmax(new))
     return torch.stack(visited)  # (41, runs, 5)
 
 
@@ -359,19 +359,16 @@ def kl(policy, other):  # of log-probabilities
     return (policy.exp() * (policy - other)).sum(-1)
 
 
-settings = {"no clip, beta 0": (math.inf, 0.0), "clip 0.2, beta 0": (0.2, 0.0)}
-settings |= {"no clip, beta 1": (math.inf, 1.0), "clip 0.2, beta 1": (0.2, 1.0)}
-optimum = (REFERENCE + REWARD).log_softmax(-1)  # of beta 1
+settings = {f"{name}, beta {beta}": (clip, beta) for beta in (0, 1) for name, clip in clips.items()}
+optimum = log_softmax(REFERENCE + REWARD)  # of beta 1
 runs = {name: ppo(*setting) for name, setting in settings.items()}  # (41, 100, 5) each
 far = {name: kl(visited, REFERENCE) for name, visited in runs.items()}
 step = {name: kl(visited[:-1], visited[1:]) for name, visited in runs.items()}  # KL(old, new)
 figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.8))
 drawn.destination_and_step(axes, far, step, optimum=kl(optimum, REFERENCE))
-plots.show(
-    figure,
-    alt="Left: with beta 0 the KL rises to 2.3, with and without clip; with clip and beta 1 it stays at 0.47; with "
-    "beta 1 alone it ends anywhere. Right: with a clip all steps are below 0.1, without one they reach 100.",
-)
+alt = """Left: with beta 0 the KL rises to 2.3, with and without clip; with clip and beta 1 it stays at about
+0.45; with beta 1 alone it ends anywhere. Right: with a clip all steps are below 0.1, without it they reach 100."""
+plots.show(figure, alt)
 
 # %% five-claims
 missed = {name: kl(visited[-1], optimum) for name, visited in runs.items()}
@@ -385,20 +382,21 @@ claims({
     "no clip: steps above 1, at either beta": min(step[n].max() for n in step if "no" in n) > 1,
     "beta 0, with the clip: a KL above 2": far["clip 0.2, beta 0"][-1].median() > 2,
     "beta 1, without: nine runs of ten end with a single answer": single > 0.9,
-    "both: nine of ten within a KL of 0.05 of the optimum": missed["clip 0.2, beta 1"].quantile(0.9) < 0.05,
+    "both: nine of ten within 0.05 nats of the optimum": missed["clip 0.2, beta 1"].quantile(0.9) < 0.05,
     "beta 1, without, learning rate 0.3: the same": slow.quantile(0.9) < 0.05,
 })
 
 # %% [markdown] five-after
 # **Takeaway: clip without penalty walks safely to the wrong place; penalty without clip knows the place and does
-# not get there.** Read the four:
+# not get there.** The four in turn:
 #
 # - **clip, $\beta$ 0**: short steps, one after the other, and always in the same direction. It ends where the run
-#   without a clip was after a handful of batches: one answer, KL $\log 10$. Where the score is not quite what people
+#   without a clip was after a handful of batches: nearly one answer, with a KL close to $\log 10$. Where the score is not quite what people
 #   want, that place is chapter 12's subject.
 # - **no clip, $\beta$ 1**: the penalty pulls, and the steps overshoot. Sooner or later a batch makes one answer
 #   nearly certain. Then all 32 answers are alike, all advantages are 0, and it stays there. Which answer? Any.
-# - **both**: at $\pi^*$, and hovering about it. Steps so long do not come to rest; at a learning rate of 0.3 they do.
+# - **both**: at $\pi^*$, and hovering around it. With such long steps a run does not settle; with a learning rate of 0.3
+#   it does.
 #
 # And the last claim says again what the players said: a small learning rate limits the step as well. Something
 # must; it need not be the clip.
@@ -430,7 +428,7 @@ claims({
 #   $k_1$'s scatter. And $k_3 \ge 0$, by $\log u \le u - 1$ of chapter 3, with $u = e^{-k_1}$.
 #
 # We have five answers, so mean and standard deviation are exact sums. Policies are the optima for three $\beta$:
-# near the reference, further off, far away. Two normal distributions, from Schulman's note, stand below them.
+# near the reference, further off, far away. Two normal distributions, from Schulman's note, are printed below them.
 # **Which estimator is best?**
 
 
@@ -456,8 +454,8 @@ for name, (policy, other) in pairs.items():
 
 # %% [markdown] estimators-after
 # $k_1$ and $k_3$ have the right mean everywhere, $k_2$ is too large by up to a quarter. The scatter is another
-# matter. Near the reference $k_1$ is hopeless: one sample is off by forty times what it measures, and $k_3$ by
-# about one time. Far away it is the other way round: there $k_3$ is off by two hundred times. The culprit is
+# matter. Near the reference $k_1$ is hopeless: one sample of it scatters by forty times the KL, one of $k_3$ by about
+# the KL itself. Far away it is the other way round: there $k_3$ scatters by two hundred times the KL. The culprit is
 # $e^{-k_1}$, the price of an answer that the policy has nearly given up: hardly ever drawn, and huge when it is.
 #
 # In PPO the first case is the rule for $\mathrm{KL}(\pi_{\text{old}}, \pi)$, where a step is small, and
@@ -479,7 +477,7 @@ for name, (policy, other) in pairs.items():
 # $$\nabla\,\mathrm{KL}(\pi, \pi_{\text{ref}}) = \sum_y \nabla\pi\; k_1 + \sum_y \pi\,\nabla k_1
 # = \mathbb E\big[k_1\,\nabla\log\pi\big] + 0$$
 #
-# The gradients that we get, for samples are fixed and only $k$ is differentiated ($\nabla k_1 = \nabla\log\pi$):
+# The gradients that we get, since the samples are fixed and only $k$ is differentiated ($\nabla k_1 = \nabla\log\pi$):
 #
 # $$\mathbb E[\nabla k_1] = \mathbb E[\nabla\log\pi] = 0,\qquad
 # \mathbb E[\nabla k_2] = \mathbb E[k_1\,\nabla\log\pi],\qquad
@@ -495,19 +493,19 @@ def slope(number):
 
 
 logits = (REFERENCE + REWARD / 0.5).requires_grad_()
-policy = logits.log_softmax(-1)
+policy = log_softmax(logits)
 sampler = policy.detach().exp()  # samples know nothing of the parameters
 by_k1, by_k2, by_k3 = (slope((sampler * k).sum()) for k in estimators(policy, REFERENCE))
 claims({
     "k1: its mean gradient is 0": by_k1.abs().max() < 1e-12,
-    "k2, the biased one: exactly that of KL(policy, reference)": torch.allclose(by_k2, slope(kl(policy, REFERENCE))),
+    "k2, the biased one: that of KL(policy, reference)": torch.allclose(by_k2, slope(kl(policy, REFERENCE))),
     "k3, the unbiased one: that of KL(reference, policy)": torch.allclose(by_k3, slope(kl(REFERENCE, policy))),
-    "which is another one": not torch.allclose(by_k2, by_k3, atol=0.05),
+    "and the two gradients differ": not torch.allclose(by_k2, by_k3, atol=0.05),
 })
 
 # %% [markdown] penalties-text
-# The biased estimate has the right gradient, and the two unbiased ones have wrong ones. (Why does it work as a
-# number? Because there $k_1$ stands before $\nabla\log\pi$, as part of the advantage: it gives
+# The biased estimate has the right gradient, and the two unbiased ones have wrong ones. (Why does $k_1$ work as
+# a number? Because there it multiplies $\nabla\log\pi$, as part of the advantage: it gives
 # $\mathbb E[k_1\nabla\log\pi]$, which is right.)
 #
 # Does it matter? It decides the *destination*. We maximise exactly, with each of the four penalties, $\beta = 1$.
@@ -515,29 +513,28 @@ claims({
 
 
 # %% penalties
-def maximise(penalty):
+def maximise(k, as_score=False):
     logits = REFERENCE.clone()
     for _ in range(3000):
-        policy = logits.requires_grad_().log_softmax(-1)
-        gain = (policy.detach().exp() * (REWARD * policy - penalty(policy))).sum()
+        policy = log_softmax(logits.requires_grad_())
+        penalty = estimators(policy, REFERENCE)[k - 1]
+        penalty = penalty.detach() * policy if as_score else penalty
+        gain = (policy.detach().exp() * (REWARD * policy - penalty)).sum()
         logits = (logits + 0.5 * torch.autograd.grad(gain, logits)[0]).detach()
-    return logits.log_softmax(-1)
+    return log_softmax(logits)
 
 
-as_score = {"k1 as score": lambda policy: (policy - REFERENCE).detach() * policy}
-as_loss = {f"k{n + 1} as loss": lambda policy, n=n: estimators(policy, REFERENCE)[n] for n in range(3)}
-away = {}
-for name, penalty in (as_score | as_loss).items():
-    arrived = maximise(penalty)
-    away[name] = kl(arrived, optimum)
-    print(f"{name}: P('right') {arrived[0].exp():.2f}, KL to the optimum {away[name]:z.3f}")
+arrived = {"k1 as score": maximise(1, as_score=True)} | {f"k{k} as loss": maximise(k) for k in (1, 2, 3)}
+away = {name: kl(policy, optimum) for name, policy in arrived.items()}
+for name, policy in arrived.items():
+    print(f"{name}: P('right') {policy[0].exp():.2f}, KL to the optimum {away[name]:z.3f}")
 claims({"k1 as score and k2 as loss arrive": max(away["k1 as score"], away["k2 as loss"]) < 1e-6})
 
 # %% [markdown] penalties-after
-# **Takeaway: as a number take $k_1$ or $k_3$, as a loss take $k_2$.** $k_1$ as a loss is not a weak penalty, it is
-# none; the log still shows a KL, and it looks as if $\beta$ were too small. $k_3$ as a loss, which GRPO takes
-# (chapter 20), pulls to a neighbour of the optimum. (2506.09477 found such mistakes in a number of open projects
-# and papers; 2510.01555 compares all the ways.)
+# **Takeaway: as a number take $k_1$ or $k_3$, as a loss take $k_2$.** $k_1$ as a loss is not a weak penalty but none
+# at all; the log still shows a KL, and it looks as if $\beta$ were too small. $k_3$ as a loss, which GRPO takes
+# (2402.03300), pulls to a neighbour of the optimum. (2506.09477 found such mistakes in a number of open projects and
+# papers; 2510.01555 compares all the ways.)
 
 # %% [markdown] gae-text
 # ## Which word deserves the score?
@@ -546,11 +543,11 @@ claims({"k1 as score and k2 as loss arrive": max(away["k1 as score"], away["k2 a
 # token needs an advantage of its own: was *this* word better than what the policy says here on average?
 #
 # The tool is a second model, the **critic**. It gives a value $V(s_t)$: what the score will be, seen from
-# before token $t$. Rewards $r_t$ are 0 but on the last token (a KL penalty would stand on every one), and after
+# before token $t$. Rewards $r_t$ are 0 except on the last token (a KL penalty would add one to every token), and after
 # the last token nothing comes, so the value there is 0.
 #
-# **Step 1: look one token ahead.** A token is good if what one has and expects after it exceeds what one
-# expected before:
+# **Step 1: look one token ahead.** A token is good if what we have and expect after it exceeds what we
+# expected before it:
 #
 # $$\delta_t = r_t + \gamma V(s_{t+1}) - V(s_t)$$
 #
@@ -615,13 +612,13 @@ plots.show(figure, alt="Lambda 0: +0.7 for each right word, -0.3 for each wrong 
 # %% [markdown] chain-after
 # With a perfect critic $\lambda = 0$ says of each word what it deserves: $1 - 0.3$ or $0 - 0.3$. With $\lambda = 1$
 # a word is credited with whatever came after it, and the third word, wrong as it is, shares in the luck of the
-# last ones. That is no error on average, for other answers have bad luck. It is *noise*.
+# last ones. On average that is not an error: other answers have bad luck. It is *noise*.
 #
 # But critics are not perfect. Let ours know a share $q$ of what there is to know:
 # $\hat V = 8p + q\,(V - 8p)$, which for $q = 0$ is always the mean score. **Now $\lambda = 0$ believes somebody
 # who is wrong. Which $\lambda$ will be best for $q$ = 1, 0.5, 0?**
 #
-# Best at what? At the policy gradient. Each answer gives an estimate of the slope of $J$ by $\theta$,
+# Best at what? At estimating the policy gradient. Each answer gives an estimate of $dJ/d\theta$,
 # $\sum_t A_t\,(\text{right}_t - p)$; the true slope is $8\,p\,(1-p)$. Over all 256 answers bias and standard
 # deviation are exact, and a batch of 16 misses the slope by $\sqrt{\text{bias}^2 + \text{sd}^2/16}$.
 
@@ -643,13 +640,12 @@ plots.curves(axes[0], half, xlabel="gae_lambda", ylabel="slope of J").set_title(
 critics = {f"critic knows {share:.0%}": (lambdas, m) for share, m in miss.items()}
 plots.curves(axes[1], critics, xlabel="gae_lambda", ylabel="miss of a batch of 16")
 axes[1].set_title("A better critic, a lower best lambda")
-plots.show(figure, alt="Left: the bias falls to 0, the deviation grows. Right: miss; minima at 0, near 0.9 and near 1.")
-print("best lambda:", ", ".join(f"{best:.2f} if the critic knows {share:.0%}" for share, best in best_lambda.items()))
+plots.show(figure, alt="Left: bias falls to 0, deviation grows. Right: miss, lowest at 0, near 0.9, near 1.")
+print("best lambda, if the critic knows all, half, nothing:", *(f"{best:.2f}" for best in best_lambda.values()))
 claims({
     "lambda 1 has no bias, whatever the critic": all(abs(b[-1]) < 1e-12 for b in bias.values()),
-    "half a critic: less bias and more noise with every step up": bias[0.5].abs().diff().max()
-    < 0
-    < sd[0.5].diff().min(),
+    "half a critic: less bias with every step up": (bias[0.5].abs().diff() < 0).all(),
+    "and more noise": (sd[0.5].diff() > 0).all(),
     "the best lambda of half a critic lies strictly between": 0 == best_lambda[1.0] < best_lambda[0.5] < 1,
 })
 
@@ -669,6 +665,7 @@ claims({
 # $$\underbrace{-\,\text{mean}\,\min(\text{ratio}\,A,\ \text{clip}(\text{ratio})\,A)}_{\text{policy}}
 # \;+\;\texttt{vf\_coef}\;\underbrace{\tfrac12\,\text{mean}\,(V - \text{returns})^2}_{\text{critic}}$$
 #
+# (Other implementations add a bonus for entropy; we do not.)
 # `vf_coef` matters only where policy and critic share parameters. Log-probabilities of the old policy, advantages
 # and returns are numbers: computed once per batch of samples, and no gradient passes through them. What else it
 # takes to do this with a language model, where $r$, $A$ and mask are tables of tokens, is chapter 10.
@@ -729,8 +726,8 @@ drawn.clip_explorer(
 #
 # Before the last word all TD errors are 0, and the last one is score minus mean. So word $t$ gets
 # $0.95^{T-t}$ times that: the same verdict for all, only weaker for early words, for no good reason. Without a critic
-# each word gets score minus mean, which is $\lambda = 1$. That is REINFORCE with a baseline; RLOO and GRPO
-# (chapter 20) do it.
+# each word gets score minus mean, which is $\lambda = 1$. That is REINFORCE with a baseline; RLOO (2402.14740)
+# and GRPO (2402.03300) do it.
 # </details>
 
 # %% [markdown] classical
@@ -800,8 +797,8 @@ plt.rcParams.update(plots.STYLE)
 #   may reach them.
 # - Where the clip binds, log-ratios go up to 10,000, in both directions. Loss and gradient must stay finite:
 #   $e^{10000}$ is `inf`, and `inf` times 0 is `nan`.
-# - The check compares the value, and the gradient by each log-probability. Where a token is silent, that is exactly
-#   0.
+# - The check compares the value, and the gradient with respect to each log-probability. Where a token is silent, it
+#   is exactly 0.
 #
 # By hand first: one token, advantage 2, both bounds 0.2. It had probability 0.4, now it has 0.6. What is the loss,
 # and what would it be for advantage -2?

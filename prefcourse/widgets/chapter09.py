@@ -107,6 +107,7 @@ def two_histograms(ax, ends: Mapping[str, Sequence[float]], weight: Sequence[flo
     for (name, end), colour, hatch in zip(ends.items(), (LIVE, plots.POLICY), ("//", ""), strict=True):
         ax.hist(end, np.linspace(0, 1, 41), weights=weight, color=colour, alpha=0.7, hatch=hatch, label=name)
     ax.axvline(before, color=plots.REFERENCE, linestyle=":", label="before")
+    ax.set(ylabel="probability")
     ax.legend(loc="upper left")
     return ax
 

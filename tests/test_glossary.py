@@ -18,6 +18,7 @@ CHAPTERS = sorted(int(path.stem[:2]) for path in lessons.SOURCES.glob("[0-9][0-9
 PRESENT = [name for name, term in TERMS.items() if term.chapter in CHAPTERS]
 SENTENCE = re.compile(r"\n\s*\n|\n(?=- |\d\. |\|)|(?<=[.?!:)*])\s+(?=[A-Z*`\"(])")
 POINTER = re.compile(r"\bchapters? (\d+)(?:(?:, | and )(\d+))*|\(chapters? [^)]*\)")
+PAPER = re.compile(r"\b\d{4}\.\d{5}\b")
 LIST_OF_PAPERS = ("further",)
 
 
@@ -35,6 +36,11 @@ def points_ahead(sentence: str, chapter: int) -> bool:
     return any(number > chapter for number in numbers)
 
 
+def says_where(sentence: str, chapter: int, term: glossary.Term) -> bool:
+    """A later chapter; or, while the chapter that introduces the term is not written, a paper."""
+    return points_ahead(sentence, chapter) or (term.chapter not in CHAPTERS and bool(PAPER.search(sentence)))
+
+
 TEXTS = {chapter: sentences(chapter) for chapter in CHAPTERS}
 
 
@@ -42,7 +48,7 @@ def too_early(term: glossary.Term) -> dict[int, str]:
     """Chapter -> the first sentence there that uses a term which is introduced later, and does not say where."""
     found = {}
     for chapter in (number for number in CHAPTERS if number < term.chapter):
-        using = (s for s in TEXTS[chapter] if term.pattern.search(s) and not points_ahead(s, chapter))
+        using = (s for s in TEXTS[chapter] if term.pattern.search(s) and not says_where(s, chapter, term))
         if first := next(using, ""):
             found[chapter] = first
     return found

@@ -61,6 +61,12 @@ def test_what_the_grid_keeps_of_rewards_and_logprobs_is_one_story(seed):
         assert row[f"rewards/{side}"] == pytest.approx(row["beta"] * moved, abs=2e-4 * (1 + row["beta"]))
 
 
+def test_ranks_agree_by_hand():
+    """1 - 6 * (0 + 1 + 1) / (3 * 8) = 1/2, whatever the distances; equals share their rank."""
+    assert chapter05.rank_correlation(np.array([1, 5, 9]), np.array([[0], [8], [7]])) == pytest.approx(0.5)
+    assert chapter05.rank_correlation(np.array([1.0, 2.0, 2.0]), np.array([3, 1, 1])) == pytest.approx(-1)
+
+
 # --- figures and widget -------------------------------------------------------------------------------------
 
 FRONTIER = [FrontierPoint(1 / (i + 1), 1.5 * math.sqrt(i), i, 200 / (i + 1) ** 2) for i in range(4)]

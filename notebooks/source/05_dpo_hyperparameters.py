@@ -4,20 +4,19 @@
 # # 5 · DPO Hyperparameters
 #
 # **Key insight.** $\beta$, learning rate and epochs are three handles on one thing: how far the policy goes from
-# its reference, in nats of KL. That distance decides what you get, nearly whichever handle you pulled. With
+# its reference, in nats of KL. That distance, more than the handle you pulled, decides what you get. With
 # growing distance gold rises, always below the best that is possible, then peaks, and falls. So measure the
-# distance and choose it. (A handle pulled too hard, a large learning rate or a large $\beta$, pays the distance
-# and gets less for it.)
+# distance and choose it. (Pulled too hard, a handle gives less for the same distance: a large learning rate does,
+# and so does a large $\beta$.)
 #
 # **After this chapter you can**
-# - measure a policy's KL to its reference, with its standard error, and say whose answers that needs;
+# - measure a policy's KL from its reference, with its standard error, and say whose answers that needs;
 # - draw the best reward possible at every KL without training anything;
 # - say what each of the three settings does to the KL, and choose them by a small grid;
 # - say which numbers of a DPO log cannot see that a policy has gone too far;
 # - say what good settings have in common.
 #
-# **Time.** 45 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
-# the first time.
+# **Time.** 45 minutes to read; all cells together take half a minute on one CPU core, a minute the first time.
 #
 # **Before.** Chapter 3 (the tilted optimum, $\log Z$, the implicit reward) and chapter 4 (sums of
 # log-probabilities, the two curves of a DPO log).
@@ -33,19 +32,14 @@ import torch
 
 from prefcourse import evaluate, experiments, plots
 from prefcourse.claims import claims
-from prefcourse.evaluate import FrontierPoint
-from prefcourse.experiments.chapter05 import ASKED, pairs_of, train_and_look
+from prefcourse.evaluate import Estimate, FrontierPoint
+from prefcourse.experiments.chapter05 import ASKED, pairs_of, rank_correlation, train_and_look
 from prefcourse.lab import lab
 from prefcourse.worlds import TableWorld
 
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
-
-
-def rank_correlation(a, b):
-    return np.corrcoef(a.ravel().argsort().argsort(), b.ravel().argsort().argsort())[0, 1]
-
 
 # %% [markdown] run-text
 # ## A run that looks better and better
@@ -71,11 +65,9 @@ for ax, (name, words) in zip(axes, shown.items(), strict=True):
 axes[0].set_title("The loss falls")
 axes[1].set(title="The accuracy does not fall", ylim=(0.5, 0.85))
 axes[2].set_title("Gold peaks early")
-plots.show(
-    figure,
-    alt="Three curves over eight epochs. The loss on held-out pairs falls nearly throughout. The accuracy on held-out "
-    "pairs stays at about 0.62. Gold rises to above 1 within two epochs, then falls to about 0.8.",
-)
+alt = """Three curves over eight epochs. The loss on held-out pairs falls nearly throughout. The accuracy on
+    held-out pairs stays at about 0.62. Gold rises to above 1 within two epochs, then falls to about 0.8."""
+plots.show(figure, alt=alt)
 
 # %% run-claims
 # NBVAL_IGNORE_OUTPUT
@@ -83,26 +75,26 @@ best, last = max(run, key=lambda row: row["gold"]), run[-1]
 for row in (best, last):
     print(f"after {row['epochs']:g} epochs: gold {row['gold']:.2f}, KL {row['kl']:.1f} nats")
     print(*(f"   {here.prompts[n]} {text}" for n, text in zip(ASKED, row["texts"], strict=True)), sep="\n")
+rose = {name: last[name] - best[name] for name in ("gold", "held_out_loss", "rewards/accuracies")}
 claims({
     "gold is highest within the first three epochs": best["epochs"] <= 3,
     "it is then above 1, at a KL below 2 nats": best["gold"] > 1 and best["kl"] < 2,
-    "and at least 0.3 lower at the end": last["gold"] < best["gold"] - 0.3,
-    "since then the held-out loss has fallen by 0.02 and more": last["held_out_loss"] < best["held_out_loss"] - 0.02,
-    "and the held-out accuracy has not fallen (to 0.05: a hundred pairs)": last["rewards/accuracies"]
-    > best["rewards/accuracies"] - 0.05,
+    "and at least 0.3 lower at the end": rose["gold"] < -0.3,
+    "since then the held-out loss has fallen by 0.02 and more": rose["held_out_loss"] < -0.02,
+    "and the held-out accuracy has not (to 0.05: a hundred pairs)": rose["rewards/accuracies"] > -0.05,
     "the KL has become four times as large and more": last["kl"] > 4 * best["kl"],
 })
 
 # %% [markdown] run-after
 # **Takeaway: no curve of the log says "stop", while the answers have been getting worse since the second epoch.**
-# And this is no overfitting in the usual sense, for loss and accuracy are those of held-out pairs.
+# And this is not overfitting in the usual sense: loss and accuracy are those of held-out pairs.
 #
 # Why do they not see it? Because pairs consist of answers of the *reference*. The policy still tells those apart
-# as well as before, only surer, and no longer says them. What it says instead ("a knife is a .") is in no pair. To
-# judge a policy, look at its own answers.
+# as well as before, and more confidently; it only no longer gives them. What it says instead ("a knife is a .") is in
+# no pair. To judge a policy, look at its own answers.
 #
-# One number has told all the time that something happens: the KL. It has become several times as large while gold
-# fell.
+# One number has shown all along that something was happening: the KL. It has become several times as large while
+# gold fell.
 #
 # ## How far is it?
 #
@@ -116,7 +108,7 @@ claims({
 # average. The mean of $n$ independent draws misses the true mean by about their standard deviation over
 # $\sqrt n$: that is its **standard error**. In 95 of 100 cases the truth lies within 1.96 of them.
 #
-# A table with fifty answers lets us test this, for there the KL is known exactly. We draw 64 answers, two hundred
+# A table with fifty answers lets us test this: there the KL is known exactly. We draw 64 answers, two hundred
 # times over. **How many of the two hundred intervals will miss? And what comes out if we draw from the
 # reference instead?**
 
@@ -137,12 +129,10 @@ from_reference, _ = kl_and_error(log_ratio[world.sample(world.ref_logits, 200 * 
 
 # %% kl-figure
 figure, ax = plt.subplots(figsize=(8.0, 2.6))
-for missed, colour, marker in ((False, plots.POLICY, "o"), (True, "#D55E00", "X")):
-    which = (misses[:60] == missed).nonzero()[:, 0]
-    ax.errorbar(which, estimates[which], 1.96 * errors[which], fmt=marker, color=colour, markersize=4, elinewidth=1)
-ax.axhline(exact, color=plots.GOLD, linewidth=1.2)
-ax.set(xlabel="draw of 64 answers", ylabel="KL (nats)", title="Sixty of the intervals; the line is the exact KL")
-plots.show(figure, alt="Sixty intervals around a horizontal line. Nearly all cross it; the few that miss are red.")
+sixty = list(map(Estimate, estimates[:60].tolist(), errors[:60].tolist()))
+plots.intervals(ax, sixty, truth=exact, xlabel="draw of 64 answers", ylabel="KL (nats)")
+ax.set_title("Sixty of the intervals; the line is the exact KL")
+plots.show(figure, alt="Sixty intervals around a horizontal line. Nearly all cross it; those that miss are red.")
 print(f"{misses.sum()} of 200 intervals miss the exact KL of {exact:.2f}")
 print(f"the mean log-ratio of the reference's answers is {from_reference:.2f}")
 claims({
@@ -164,10 +154,10 @@ claims({
 # ## The best that is possible
 #
 # Is a gold of 1.2 at one nat much? It depends on what *any* policy could have at that KL. Chapter 3 knows the
-# answer, for the optimum $\pi^* = \pi_{\text{ref}}\,e^{r/\beta}/Z$ has the highest $\mathbb{E}[r] - \beta\,
-# \mathrm{KL}$, so none with its KL has more reward. Each $\beta$ gives one such point. Both its coordinates need no
-# sample of $\pi^*$, only of the reference, reweighted by the tilt. All points together are called the **frontier**;
-# chapter 8 walks along it.
+# answer: the optimum $\pi^* = \pi_{\text{ref}}\,e^{r/\beta}/Z$ has the highest $\mathbb{E}[r] - \beta\,
+# \mathrm{KL}$, so none with its KL has more reward. Each $\beta$ gives one such point. Neither of its coordinates
+# needs a sample of $\pi^*$; samples of the reference, reweighted by the tilt, are enough. All points together are
+# called the **frontier**; chapter 8 walks along it.
 #
 # $$\mathbb{E}_{\pi^*}[r] = \sum_y \pi_{\text{ref}}(y)\,\frac{e^{r(y)/\beta}}{Z}\,r(y)
 # \;\approx\; \sum_{i=1}^n w_i\,r_i ,\qquad w_i = \frac{e^{r_i/\beta}}{\sum_j e^{r_j/\beta}}$$
@@ -177,28 +167,27 @@ claims({
 # $$\mathrm{KL}(\pi^*, \pi_{\text{ref}}) = \frac{\mathbb{E}_{\pi^*}[r]}{\beta} - \log Z ,\qquad
 # Z \approx \frac1n \sum_i e^{r_i/\beta}$$
 #
-# If one weight takes all, the sample tells of one lucky answer and not of the optimum. The usual measure is the
+# If one weight takes all, the sample describes one lucky answer, not the optimum. The usual measure is the
 # **effective sample size** $1/\sum_i w_i^2$: $n$ where all weights are equal, 1 where one has everything. First
-# in the table, against the exact sums. **From which $\beta$ on down will 256 answers no longer do?**
+# in the table, against the exact sums. **Below which $\beta$ are 256 answers no longer enough?**
 
 
 # %% frontier
 def optimum_from_samples(gold, beta):
-    """Reward, KL and effective sample size at beta, from gold (P, n): n answers of the reference to each prompt."""
-    log_weights = (gold / beta).log_softmax(-1)  # each prompt has its own Z
-    weights = log_weights.exp()
+    """Reward, KL, effective sample size, from the gold (P, n) of n answers of the reference to each prompt."""
+    weights = (gold / beta).softmax(-1)  # each prompt has its own Z
     reward = (weights * gold).sum(-1)
     log_z = (gold / beta).logsumexp(-1) - np.log(gold.shape[-1])
-    effective = 1 / weights.square().sum(-1)
-    return FrontierPoint(beta, *(column.mean().item() for column in (reward, reward / beta - log_z, effective)))
+    columns = reward, reward / beta - log_z, 1 / weights.square().sum(-1)
+    return FrontierPoint(beta, *(column.mean().item() for column in columns))
 
 
 seen = world.reward[0][world.sample(world.ref_logits, 256, generator=draw)]  # (1, 256)
-tried = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05)
-estimated, exactly = [optimum_from_samples(seen, beta) for beta in tried], zip(*world.frontier(tried), strict=True)
 print("beta     KL (exact)    reward (exact)   effective sample size")
-for (beta, reward, distance, effective), (kl_exact, reward_exact) in zip(estimated, exactly, strict=True):
-    print(f"{beta:<5}  {distance:.2f} ({kl_exact:.2f})      {reward:.2f} ({reward_exact:.2f})  {effective:17.0f}")
+for beta in (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05):
+    _, reward, kl, size = optimum_from_samples(seen, beta)
+    exact_kl, exact_reward = (column.item() for column in world.frontier([beta]))
+    print(f"{beta:<5}  {kl:.2f} ({exact_kl:.2f})      {reward:.2f} ({exact_reward:.2f})  {size:17.0f}")
 
 # %% [markdown] frontier-after
 # With some tens of effective samples the two agree; below ten, do not trust it. (The estimate cannot see answers that
@@ -212,13 +201,17 @@ for (beta, reward, distance, effective), (kl_exact, reward_exact) in zip(estimat
 # NBVAL_IGNORE_OUTPUT
 drawn = evaluate.sample_gold(here.sft, here.tokenizer, here.world, here.prompts, samples=64, seed=SEED)
 gold_of_reference = drawn.double()  # (128, 64)
-frontier_here = [optimum_from_samples(gold_of_reference, beta) for beta in (20.0, 5.0, 2.0, 1.0, 0.7, 0.5, 0.4, 0.2)]
+tried = (20.0, 5.0, 2.0, 1.0, 0.7, 0.5, 0.4, 0.2)
+frontier_here = [optimum_from_samples(gold_of_reference, beta) for beta in tried]
 for point in frontier_here:
     print("beta {:>4}   gold {:.2f}   KL {:.2f}   effective sample size {:.0f}".format(*point))
 possible = np.interp(best["kl"], [p.kl for p in frontier_here], [p.reward for p in frontier_here])
 print(f"our run: gold {best['gold']:.2f} at KL {best['kl']:.2f}, where {possible:.2f} is possible")
 
 # %% [markdown] grid-text
+# Our run gained about half of what is possible at its KL. (Of the smallest $\beta$ only a few effective samples are
+# left: do not trust that row.)
+#
 # ## The grid
 #
 # Now all three settings: five $\beta$, five learning rates, and looks after 1, 2, 4 and 8 epochs, for three seeds (each
@@ -253,17 +246,16 @@ claims({"your run and the one in the grid differ by less than 0.2 of gold at eac
 # %% heat-figure
 figure, axes = plt.subplots(2, 2, figsize=(8.8, 6.6))
 start = np.mean([p["reference"]["gold"] for p in parts])
+gold_scale = {"limits": (-1.2, 1.3), "centre": start}
 names = {"rows": ("beta", betas), "columns": ("learning rate", rates)}
 for column, look, after in ((0, 0, "after 1 epoch"), (1, 3, "after 8 epochs")):
     gold_there, kl_there = (table.mean(0)[:, :, look] for table in (gold, kl))
-    plots.heat_map(axes[0, column], gold_there, label=f"gold {after}", limits=(-1.2, 1.3), centre=start, **names)
+    plots.heat_map(axes[0, column], gold_there, label=f"gold {after}", **gold_scale, **names)
     plots.heat_map(axes[1, column], kl_there, label=f"KL {after}", limits=(0.03, 30), log=True, **names)
-plots.show(
-    figure,
-    alt="Four tables, beta down and learning rate across. Gold after one epoch is highest at 1e-3 and 2e-3, after "
-    "eight at 2.5e-4, and far below the reference at 4e-3 with a small beta. The KL grows from left to right, fifteen "
-    "to eighty times, and from bottom to top, after eight epochs five to twenty-five times.",
-)
+alt = """Four tables, beta down and learning rate across. Gold after one epoch is highest at 1e-3 and 2e-3,
+    after eight at 2.5e-4, and far below the reference at 4e-3 with a small beta. The KL grows from left to
+    right, fifteen to eighty times, and from bottom to top, after eight epochs five to twenty-five times."""
+plots.show(figure, alt=alt)
 
 # %% heat-claims
 mean_gold, mean_kl = gold.mean(0), kl.mean(0)  # (beta, learning rate, epochs)
@@ -275,14 +267,18 @@ claims({
     "the more epochs, the smaller the best learning rate": best_rate == sorted(best_rate, reverse=True),
     "after eight it is at most a quarter of that after one": best_rate[3] <= best_rate[0] / 4,
     "but the gold to be had differs by less than 0.15": max(peak) - min(peak) < 0.15,
+    "4e-3: gold is lower after two epochs than after one": (mean_gold[:, 4, 1] < mean_gold[:, 4, 0]).all(),
+    "1e-3, to beta 0.3: lower after four than after two": (mean_gold[:3, 2, 2] < mean_gold[:3, 2, 1]).all(),
 })
 
 # %% [markdown] heat-after
 # **Takeaway: there is no best learning rate and no best number of epochs; what counts is, roughly, their product.**
-# Eight times the epochs want a fraction of the learning rate, and end with about the same gold.
+# Eight times the epochs want a fraction of the learning rate, and end with about the same gold; with a larger learning
+# rate gold peaks earlier, and falls. The KL grows with both, and much faster with the learning rate than with a smaller
+# $\beta$.
 #
-# The two kinds of table seem to be made of one another: where the KL is around half a nat or one, gold is high, on
-# whichever row and column that happens. So let us forget the settings and draw gold against KL.
+# The tables go together: wherever the KL is about half a nat to one nat, gold is high, whatever the row and column.
+# So let us forget the settings and draw gold against KL.
 #
 # ## The grid in the plane
 #
@@ -292,21 +288,20 @@ claims({
 points = [[FrontierPoint(**row) for row in p["frontier"]] for p in parts]
 frontier = [FrontierPoint(*np.mean(same_beta, axis=0)) for same_beta in zip(*points, strict=True)]
 keys = list(product(betas, rates, epochs))
+handles, flat_kl, flat_gold = np.array(keys), mean_kl.ravel(), mean_gold.ravel()
 figure, ax = plt.subplots(figsize=(8.6, 4.6))
-handles_of = {"colour": ("learning rate", [key[1] for key in keys]), "marker": ("beta", [key[0] for key in keys])}
-plots.grid_in_plane(ax, mean_kl.ravel(), mean_gold.ravel(), **handles_of, frontier=frontier, reference=start)
+looks = {"colour": ("learning rate", handles[:, 1]), "marker": ("beta", handles[:, 0])}
+plots.grid_in_plane(ax, flat_kl, flat_gold, **looks, frontier=frontier, reference=start)
 ax.set_title("A hundred settings, one line, and what falls below it")
-plots.show(
-    figure,
-    alt="Gold against KL, on a square-root axis. The exact optimum rises steeply to 2.5. The settings rise less "
-    "steeply, to 1.2 between a third of a nat and one and a half, and then fall, to below the reference beyond twelve "
-    "nats. Up to one nat most lie on one line, beta 3 below; beyond, the largest learning rates lie below the others.",
-)
+alt = """Gold against KL, on a square-root axis. The exact optimum rises steeply to 2.5. The settings rise less
+    steeply, to 1.2 between a third of a nat and one and a half, and then fall, to below the reference beyond
+    twelve nats. Up to one nat most lie on one line, beta 3 below it; beyond, large learning rates lie lowest."""
+plots.show(figure, alt=alt)
 
 # %% [markdown] plane-text
-# Rising below the optimum, then turning away from it, and falling. Is it one line? Take two settings of unlike
-# $\beta$ *and* unlike learning rate that happen to have nearly the same KL (to 10 %). **How much do their golds
-# differ?** (Last printed is how much of that the drawing of answers alone can make.)
+# They rise below the optimum, turn away from it, and fall. Is it one line? Take two settings with different
+# $\beta$ *and* different learning rates that happen to have nearly the same KL (to 10 %). **How much do their golds
+# differ?** (The last line printed says how much of that comes from the sampling of answers alone.)
 
 
 # %% plane-claims
@@ -318,7 +313,6 @@ def gold_apart(which):
     return abs(flat_gold[i] - flat_gold[j])[same_kl & unlike & which[i] & which[j]]
 
 
-handles, flat_kl, flat_gold = np.array(keys), mean_kl.ravel(), mean_gold.ravel()
 moderate = (handles[:, 0] <= 0.3) & (handles[:, 1] <= 2e-3)
 apart = {"moderate": gold_apart(moderate), "all": gold_apart(handles[:, 0] > 0)}
 for name, found_apart in apart.items():
@@ -327,14 +321,14 @@ error = np.sqrt((cube("gold_se") ** 2).sum(0)) / 3  # of the mean over seeds
 print(f"the standard error of one gold, below 3 nats: {error[mean_kl < 3].max():.2f} at most")
 
 # %% one-line
-roof = [p.kl for p in frontier], [p.reward for p in frontier]
-possible, at_one_nat, best_ten = np.interp(flat_kl, *roof), np.interp(1, *roof), (-flat_gold).argsort()[:10]
+optimum = [p.kl for p in frontier], [p.reward for p in frontier]
+possible, at_one_nat = np.interp(flat_kl, *optimum), np.interp(1, *optimum)
 share = ((flat_gold - start) / (possible - start))[moderate & (flat_kl < 1)]
-largest, median = ([f(apart[name]) for name in apart] for f in (np.max, np.median))  # moderate, all
+best_ten, (near, any_two) = flat_kl[flat_gold.argsort()[-10:]], apart.values()
 claims({
-    "moderate settings, same KL: a median below 0.06, the largest below 0.15": median[0] < 0.06 and largest[0] < 0.15,
-    "all settings: a median above 0.1, the largest above 0.4": median[1] > 0.1 and largest[1] > 0.4,
-    "the ten with most gold lie between 0.3 and 1.6 nats": all(0.3 < x < 1.6 for x in flat_kl[best_ten]),
+    "moderate, same KL: median below 0.06, largest below 0.15": np.median(near) < 0.06 and near.max() < 0.15,
+    "all, same KL: median above 0.1, largest above 0.4": np.median(any_two) > 0.1 and any_two.max() > 0.4,
+    "the ten with most gold lie between 0.3 and 1.6 nats": 0.3 < best_ten.min() and best_ten.max() < 1.6,
     "at one nat 1.8 is possible, and no setting reaches 1.3": flat_gold.max() < 1.3 and at_one_nat > 1.8,
     "moderate, below 1 nat: 45 to 75 % of the possible gain": 0.45 < share.min() and share.max() < 0.75,
     "beyond 12 nats gold is lower than before training": (flat_gold[flat_kl > 12] < start).all(),
@@ -342,38 +336,36 @@ claims({
 })
 
 # %% [markdown] plane-after
-# **Takeaway: with moderate settings, tell me the KL and I tell you the gold, to about 0.1.** "Moderate" is a $\beta$
+# **Takeaway: with moderate settings the KL alone tells the gold, to about 0.1.** "Moderate" is a $\beta$
 # up to 0.3 and a learning rate up to 2e-3. How the policy came to its place matters little.
 #
 # "One frontier" is nearly true, then, with three reservations.
 #
-# 1. It is not *the* frontier. Up to one nat the points have half to three quarters of the gain that is possible. Then
-#    the optimum goes on rising, and they turn. The labels are few and noisy, and what the policy learns beyond that
+# 1. It is not *the* frontier. Up to one nat moderate settings have about half to three quarters of the possible gain.
+#    Then the optimum goes on rising, and they turn. The labels are few and noisy, and what the policy learns beyond that
 #    point holds for the answers in the pairs only.
 # 2. A **learning rate that is too large** pays more nats for less gold. At 4e-3 every setting lies below the line, as
 #    far as there is one (beyond six nats the points scatter), and at 2e-3 they lie a little below those with smaller
 #    steps and more epochs.
-# 3. A **large $\beta$** does so as well, which may surprise. It asks for small log-ratios, gets them, and then goes on
-#    to fit single noisy labels. That is overfitting in the usual sense, and this one the log does show: at
+# 3. A **large $\beta$** does so as well, which may surprise you. It asks for small log-ratios, gets them, and then goes
+#    on to fit single noisy labels. That is overfitting in the usual sense, and here the log does show it: at
 #    $\beta = 3$ and a learning rate of 1e-3 the loss on held-out pairs rises from the first epoch on.
 
 
 # %% below
-def line_at(kl_there, which):
-    """Gold at that KL on the line through some settings."""
-    order = flat_kl[which].argsort()
-    return np.interp(kl_there, flat_kl[which][order], flat_gold[which][order])
+def below_line(through, these):
+    """How far some settings lie below the line through others, in gold."""
+    order = flat_kl[through].argsort()
+    line = np.interp(flat_kl, flat_kl[through][order], flat_gold[through][order])
+    return (line - flat_gold)[these]
 
 
 rate, held_out_loss = handles[:, 1], cube("held_out_loss").mean(0)[:, 2]  # (beta, epochs), at 1e-3
-fast, small = (rate == 4e-3) & (flat_kl < 6), moderate & (rate <= 5e-4)
-medium = moderate & (rate == 2e-3) & (flat_kl < 3)
-lost = (line_at(flat_kl, small) - flat_gold)[medium].mean()
+fast = below_line(moderate, (rate == 4e-3) & (flat_kl < 6))
+medium = below_line(moderate & (rate <= 5e-4), moderate & (rate == 2e-3) & (flat_kl < 3))
 claims({
-    "4e-3, up to six nats: all 0.1 and more below the line": (flat_gold < line_at(flat_kl, moderate) - 0.1)[fast].all(),
-    "2e-3, on average: 0.03 to 0.15 below that of the smallest rates": 0.03 < lost < 0.15,
-    "4e-3: gold is lower after two epochs than after one": (mean_gold[:, 4, 1] < mean_gold[:, 4, 0]).all(),
-    "1e-3, to beta 0.3: lower after four than after two": (mean_gold[:3, 2, 2] < mean_gold[:3, 2, 1]).all(),
+    "4e-3, up to six nats: all 0.1 and more below the line": fast.min() > 0.1,
+    "2e-3, on average: 0.03 to 0.15 below that of the smallest rates": 0.03 < medium.mean() < 0.15,
     "at beta 3 the held-out loss rises from the first epoch on": (np.diff(held_out_loss[4]) > 0).all(),
     "at beta 0.03 it falls to the end": (np.diff(held_out_loss[0]) < 0).all(),
 })
@@ -419,45 +411,49 @@ claims({
 # **By the log alone, which run went furthest?**
 
 # %% log
-margin, accuracy = (cube(f"rewards/{n}").mean(0)[:, 2, 3] for n in ("chosen", "accuracies"))
-margin = margin - cube("rewards/rejected").mean(0)[:, 2, 3]
-nats = {side: cube(f"rewards/{side}") / np.array(betas)[:, None, None] for side in ("chosen", "rejected")}
+logged = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "kl", "gold")
+at_the_end = np.transpose([cube(name).mean(0)[:, 2, 3] for name in logged])  # (beta, 5), at 1e-3
 print("           the log: margin  accuracy  |  in nats: chosen  rejected    KL  |  gold")
-for n, beta in enumerate(betas):
-    sides = "  ".join(f"{nats[side].mean(0)[n, 2, 3]:7.1f}" for side in nats)
-    print(f"beta {beta:<4g} {margin[n]:15.2f} {accuracy[n]:9.2f}  | {sides:>24} {mean_kl[n, 2, 3]:7.1f}", end="")
-    print(f"  | {mean_gold[n, 2, 3]:5.2f}")
+for beta, (chosen, rejected, accuracy, far, good) in zip(betas, at_the_end, strict=True):
+    print(f"beta {beta:<4g} {chosen - rejected:15.2f} {accuracy:9.2f}  |", end=" ")
+    print(f"{chosen / beta:15.1f} {rejected / beta:8.1f} {far:7.1f}  | {good:5.2f}")
+chosen, rejected, _, far, _ = at_the_end.T
+smallest = (chosen - rejected).argmin()
+claims({
+    "the smallest margin belongs to the largest KL": smallest == far.argmax(),
+    "and to chosen responses e^10 times rarer": chosen[smallest] / betas[smallest] < -10,
+})
 
 # %% [markdown] log-question
-# The run with the most modest margin is the one that ran away. Rewards are multiplied by $\beta$, and so is
+# The run with the smallest margin is the one that ran away. Rewards are multiplied by $\beta$, and so is
 # everything alarming in them. **Divide by $\beta$ before you compare two logs**, or read `logps/chosen`, which is in
 # nats. (If nobody wrote $\beta$ down, the log still knows it. Exercise 5.3 reads it off.)
 #
-# Now all hundred settings of each seed. Which number of a log would have told you what? We compare rankings: a *rank
-# correlation* is 1 if two numbers put the settings into the same order, -1 for the opposite order, 0 if one says
-# nothing about the other. **Which of three will be near 0: held-out accuracy and gold, held-out loss and gold, chosen
-# log-ratio and KL?**
-
+# Now all settings of each seed. Which number would have warned you? We compare rankings: a *rank correlation* is 1 if
+# two numbers put the settings into the same order, -1 for the opposite order, 0 if one says nothing about the other.
+# Up to one nat gold rises with the KL, and there is nothing to warn of. So take the settings beyond one nat, about half
+# of them. **Which of four will be near 0 with gold: held-out accuracy, held-out loss, log-probability of the chosen
+# responses, KL?**
 
 # %% log-claims
-ranked = {
-    "accuracy and gold": [rank_correlation(cube("rewards/accuracies")[n], gold[n]) for n in range(3)],
-    "loss and gold": [rank_correlation(cube("held_out_loss")[n], gold[n]) for n in range(3)],
-    "chosen log-ratio and KL": [rank_correlation(nats["chosen"][n], kl[n]) for n in range(3)],
-}
-for name, three in ranked.items():
-    print(f"{name:>23}, three seeds:", *(f"{x:+.2f}" for x in three))
-accuracy_says, loss_says, chosen_says = map(np.array, ranked.values())
+with_gold = {}
+for name in ("rewards/accuracies", "held_out_loss", "logps/chosen", "kl"):
+    seeds = zip(cube(name), gold, kl > 1, strict=True)
+    with_gold[name] = [rank_correlation(numbers[far], golds[far]) for numbers, golds, far in seeds]
+    print(f"{name:>18} and gold, beyond one nat, three seeds:", *(f"{x:+.2f}" for x in with_gold[name]))
+with_kl = [rank_correlation(*both) for both in zip(cube("logps/chosen"), kl, strict=True)]
+print(f"{'logps/chosen':>18} and KL, all settings, three seeds:", *(f"{x:+.2f}" for x in with_kl))
+blind = np.abs([with_gold["rewards/accuracies"], with_gold["held_out_loss"]])
 claims({
-    "the smallest margin belongs to the largest KL": margin.argmin() == mean_kl[:, 2, 3].argmax(),
-    "and to chosen responses e^10 times rarer": nats["chosen"].mean(0)[margin.argmin(), 2, 3] < -10,
-    "accuracy and loss say little about gold (below 0.4)": abs(np.array([accuracy_says, loss_says])).max() < 0.4,
-    "chosen log-ratios fall in the KL's own order (beyond -0.9)": chosen_says.max() < -0.9,
+    "accuracy and loss say little about gold (below 0.4)": blind.max() < 0.4,
+    "the KL says nearly all: gold falls in its order (beyond -0.8)": max(with_gold["kl"]) < -0.8,
+    "chosen responses say much of it (above 0.6)": min(with_gold["logps/chosen"]) > 0.6,
+    "they fall in the KL's own order (beyond -0.9)": max(with_kl) < -0.9,
 })
 
 # %% [markdown] log-after
-# **Takeaway: accuracy and loss say next to nothing about gold. How far the chosen responses have fallen says how far
-# the policy went, nearly as well as the KL, and it is in every log.**
+# **Takeaway: beyond one nat gold falls nearly in the order of the KL, and accuracy and loss do not see it. How far the
+# chosen responses have fallen tells the KL, and it is in every log.**
 #
 # This is the likelihood displacement of chapter 4. There the chosen responses had fallen by about one nat, and the
 # effect was good. At $\beta$ = 0.03 they fall by ten and more here, and it no longer is: the probability goes to
@@ -470,35 +466,39 @@ claims({
 # errors, and that of a difference is the root of the sum of both errors' squares. **How many of the hundred cannot be
 # told from the best, that is, lie within two errors of it? And what do they have in common?**
 
+
 # %% choose
-errors, flat, kept = cube("gold_se").reshape(3, -1), gold.reshape(3, -1), []
-for seed, best_one in enumerate(flat.argmax(1)):
-    of_difference = np.hypot(errors[seed], errors[seed, best_one])
-    good = flat[seed] > flat[seed].max() - 2 * of_difference
-    kept.append((handles[good], kl[seed].ravel()[good]))
-    print("seed {}: best at beta {:g}, learning rate {:g}, {} epochs.".format(seed, *keys[best_one]), end=" ")
-    print(f"{good.sum()} are as good. Their KL: {kept[seed][1].min():.1f} to {kept[seed][1].max():.1f}")
-values = [len(set(column)) for found_good, _ in kept for column in found_good.T]
-claims({
-    "ten or more settings are as good as the best, for each seed": min(len(far) for _, far in kept) >= 10,
-    "among them at least three values of each handle": min(values) >= 3,
-    "and a beta of 0.03": all(0.03 in found_good[:, 0] for found_good, _ in kept),
-    "their KL is between 0.25 and 2.5 nats": all(0.25 < far.min() and far.max() < 2.5 for _, far in kept),
-})
+def as_good_as_the_best(gold, errors):
+    best = gold.argmax()
+    return gold > gold[best] - 2 * np.hypot(errors, errors[best])  # (100,): the error of each difference
+
+
+for seed in range(3):
+    golds, errors, far = (numbers[seed].ravel() for numbers in (gold, cube("gold_se"), kl))
+    good = as_good_as_the_best(golds, errors)
+    print("seed {}: best at beta {:g}, learning rate {:g}, {} epochs.".format(seed, *keys[golds.argmax()]))
+    print(f"   {good.sum()} are as good. Their KL: {far[good].min():.1f} to {far[good].max():.1f}")
+    claims({
+        "ten or more settings are as good as the best": good.sum() >= 10,
+        "among them at least three values of each handle": min(len(set(h)) for h in handles[good].T) >= 3,
+        "and a beta of 0.03": 0.03 in handles[good, 0],
+        "their KL is between 0.25 and 2.5 nats": 0.25 < far[good].min() and far[good].max() < 2.5,
+    })
 
 # %% [markdown] choose-after
 # **Takeaway: good settings have in common neither $\beta$ nor learning rate nor epochs, but their KL.** "We tuned the
 # hyperparameters, and $\beta$ = 0.3 is best" means little when $\beta$ = 0.03 is among the best as well, with
 # smaller steps.
 #
-# What to do, then, where no world computes gold:
+# What to do, then, without a program that computes gold:
 #
 # 1. Take a moderate $\beta$ (0.1) and a small learning rate, and train for longer than seems necessary. Keep policies
 #    on the way.
 # 2. Draw a few hundred answers of each and estimate the KL, with its error. That needs no judge.
 # 3. Let people (or a judge that you trust) compare the answers of three or four policies at KLs that double each
 #    time. Their answers decide where on the road to stop; the pairs of the training set cannot.
-# 4. Of policies that cannot be told apart take the one with the smallest KL: it has forgotten least (chapter 16).
+# 4. Of policies that cannot be told apart take the one with the smallest KL: it has forgotten least (chapter 2's fourth
+#    failure).
 # 5. Report the KL with every result, and more than one seed.
 
 # %% [markdown] play-text
@@ -545,8 +545,8 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 #
 # <details><summary>Answer</summary>
 #
-# For the KL of all four runs, with errors, and for other seeds. The product of learning rate and epochs stayed about
-# the same, so the KL should have, too. Then 0.1 against 0.3 may be no more than noise between two settings which
+# For the KL of all four runs, with errors, and for other seeds. The product of learning rate and epochs is the same, so
+# the KL should be about the same. Then 0.1 against 0.3 may be no more than noise between two settings which
 # arrive at the same place.
 # </details>
 #
@@ -575,10 +575,10 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 #
 # | | published | here | why they differ |
 # |---|---|---|---|
-# | direct alignment over-optimises (chapter 8), with no reward model to be hacked | gold falls at larger KL, {{published:daa-early}} | gold falls beyond a KL of one or two nats: in the second epoch at a learning rate of 4e-3, after the second at 1e-3 | epochs count only together with the learning rate; ours have fifteen steps |
+# | direct alignment over-optimises (chapter 12), with no reward model to be hacked | gold falls at larger KL, {{published:daa-early}} | gold falls beyond a KL of one or two nats: in the second epoch at a learning rate of 4e-3, after the second at 1e-3 | epochs count only together with the learning rate; ours have fifteen steps |
 # | the smaller $\beta$, the larger the KL | 2406.02900; 2305.18290 draws its frontier by $\beta$ | so it is, but learning rate and epochs move the KL more | we stop long before the optimum of chapter 3; whoever trains at one learning rate sees $\beta$ alone |
 # | likelihood displacement | {{published:dpo-displaced-refusals}} of refusals: probability went to the opposite | chosen responses became rarer by ten nats and more; probability went to answers that no pair contains | theirs is a matter of which answers resemble each other, ours of going too far |
-# | DPO's usual settings | {{published:dpo-settings}} | many combinations near one nat are as good as the best | a model of a tenth of a million parameters bears a thousand times the learning rate |
+# | DPO's usual settings | {{published:dpo-settings}} | many combinations near one nat are as good as the best | a model of a hundred thousand parameters tolerates a thousand times the learning rate |
 
 # %% [markdown] further
 # ## Further reading
@@ -587,7 +587,7 @@ choose_a_point(again, frames, frontier=points[0], prompts=asked, start=start_at,
 # - Likelihood displacement: arXiv 2410.08847
 # - The same curve for reward models: arXiv 2210.10760 (chapter 12)
 # - DPO: arXiv 2305.18290, section 6 for its reward-KL frontier
-# - A loss that bounds how far DPO goes: IPO, arXiv 2310.12036 (chapter 19)
+# - A loss that bounds how far DPO goes: IPO, arXiv 2310.12036
 #
 # **Next:** exercises 5.1 to 5.3, in `exercises/05_dpo_hyperparameters.ipynb`. Then chapter 6: the reward model that
 # DPO does without.
@@ -649,8 +649,7 @@ from prefcourse.evaluate import kl_estimate
 
 # %% [markdown] use-5-1-text
 # **Measure a run.** DPO trains TinyLM for four epochs, with a learning rate too large for so many, and after each epoch
-# your function measures how far it has come. **By how much do 32 answers and 512 answers differ in what they can
-# say?** (An error is an estimate, too: among 32 answers there may be none of the rare ones that lie far off. The first
+# your function measures how far it has come. **How much more do 512 answers tell you than 32?** (An error is an estimate, too: among 32 answers there may be none of the rare ones that lie far off. The first
 # time, this cell also trains the reference, for half a minute.)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from prefcourse import annotators, evaluate, losses, models, train
 from prefcourse.experiments import Experiment
 from prefcourse.lab import Lab, lab
@@ -83,6 +85,12 @@ def grid(
         "frontier": points,
         "rows": without_texts(rows, seed),
     }
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's: 1 if both put the settings into the same order, -1 into the opposite one; equals share a rank."""
+    ranks = [(x[:, None] > x).sum(1) + 0.5 * (x[:, None] == x).sum(1) for x in (a.ravel(), b.ravel())]
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def rounded(row: dict) -> dict:

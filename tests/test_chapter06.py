@@ -28,7 +28,7 @@ def test_all_claims_of_the_lesson_hold_under_other_seeds(seed):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_fit_expects_as_many_wins_as_there_were(seed):
     """Of any votes in which nobody won or lost everything, from any start; and the mean stays."""
-    fit = lesson(0, ("setup", "table"))["fit"]
+    fit = lesson(1)["fit"]
     draw = torch.Generator().manual_seed(seed)
     wins = torch.randint(1, 9, (6, 6), generator=draw).double().fill_diagonal_(0)
     start = torch.randn(6, generator=draw).double()
@@ -90,7 +90,7 @@ def test_two_seeds_together_by_hand():
 
 
 def test_which_pairs_differ_in_uses_alone():
-    world = lesson(0, ("setup", "table", "table-fit"))["here"].world
+    world = lesson(1)["here"].world
     plain = "python is a language . people use it for scripting ."
     judge = functools.partial(stored.differ_in_uses_alone, world, "what is python ?", plain)
     assert judge("python is a language . people use it for milking .")

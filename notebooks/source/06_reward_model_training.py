@@ -3,18 +3,17 @@
 # %% [markdown] title
 # # 6 · Reward Model Training
 #
-# **Key insight.** A reward model ranks. The *order* of its scores is what it learnt of quality. Their *scale*
+# **Key insight.** A reward model ranks. The *order* of its scores is what it has learnt about quality. Their *scale*
 # says how noisy the annotators were, and their *offset* says nothing at all: no label can settle it.
 #
 # **After this chapter you can**
 # - fit Bradley-Terry scores to a table of votes, and say when the fit has no end;
 # - turn a language model into a reward model, and train it;
 # - read a learning curve under its ceiling, and say which pairs a reward model gets wrong;
-# - tell a good ranking from a good scale, draw the diagram that shows it, and mend the scale with one number;
+# - tell a good ranking from a good scale, draw the diagram that shows it, and correct the scale with one number;
 # - say what has to be done to scores before a policy is trained on them.
 #
-# **Time.** 55 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
-# the first time.
+# **Time.** 55 minutes to read; all cells together take half a minute on one CPU core, a minute the first time.
 #
 # **Before.** Chapter 2: what a reward model is for, its ceiling, and the annotators' temperature. Chapter 3 for the
 # slope of $\log\sigma$ and for the constant per prompt.
@@ -41,14 +40,16 @@ torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
 here = lab(SEED)
+people, answers = annotators.population(SEED), here.answers(24, seed=SEED)
+pairs = here.pairs(answers, people, seed=SEED)
+train_pairs, held_out = pairs[:-1000], pairs[-1000:]
 
 # %% [markdown] one-pair-text
 # ## One pair, many votes
 #
 # Twenty people compare two answers; 14 prefer the first. Bradley and Terry's model of such votes (chapter 2) has one
-# number per answer, its score, and only the difference $d$ of two scores matters:
-#
-# $$P(\text{first is preferred}) = \sigma(d) = \frac{1}{1 + e^{-d}}$$
+# number per answer, its score, and only the difference $d$ of two scores matters: the first is preferred with
+# probability $\sigma(d)$.
 #
 # Which $d$ makes the votes likeliest? Their log-likelihood is $14\log\sigma(d) + 6\log\sigma(-d)$. As the slope
 # of $\log\sigma(d)$ is $\sigma(-d) = 1 - \sigma(d)$, its derivative is
@@ -74,7 +75,7 @@ for difference in (2.0, 4.0, 8.0, 16.0):
 # ## Many answers: a table of scores
 #
 # Now five answers, and votes on all pairs of them. $w_{ij}$ counts how often $i$ was preferred to $j$, and
-# $p_{ij} = \sigma(s_i - s_j)$. The derivative by one score adds up what we just had, over its opponents:
+# $p_{ij} = \sigma(s_i - s_j)$. The derivative with respect to one score adds up what we just had, over its opponents:
 #
 # $$\frac{\partial \log L}{\partial s_i} = \sum_j \big[ w_{ij} - (w_{ij} + w_{ji})\, p_{ij} \big]
 # = \text{wins of } i - \text{expected wins of } i$$
@@ -96,13 +97,16 @@ def votes_of_people(slope):
     return torch.sigmoid(slope * (gold[:, None] - gold)).fill_diagonal_(0)  # (A, A): share of a vote per pair
 
 
+def centred(scores):
+    return scores - scores.mean()
+
+
 # %% [markdown] table-text
 # The people know gold, and choose with $\sigma(\text{slope} \cdot \text{difference in gold})$. We give the fit what
 # infinitely many of them would say, with slope 1, so that nothing is left to chance. It starts twice: with all
 # scores 0, and with a random number for each answer. **Will it find gold? Both times the same?**
 
 # %% table-fit
-QUESTION = here.prompts[0]
 ANSWERS = [
     "python is a language . people use it for scripting and plotting .",
     "python is a language .",
@@ -110,18 +114,17 @@ ANSWERS = [
     "look it up .",
     "python is a tool .",
 ]
-gold = torch.tensor([here.world.gold(QUESTION, answer) for answer in ANSWERS])
+gold = torch.tensor([here.world.gold("what is python ?", answer) for answer in ANSWERS])
 random_start = torch.randn(len(gold), generator=torch.Generator().manual_seed(SEED))
-fits = {name: fit(votes_of_people(1.0), start) for name, start in (("0", 0 * gold), ("random", random_start))}
+from_0, from_random = (fit(votes_of_people(1.0), start) for start in (0 * gold, random_start))
 print("   gold  from 0  from random")
-for row in zip(gold, *fits.values(), ANSWERS, strict=True):
+for row in zip(gold, from_0, from_random, ANSWERS, strict=True):
     print("{:+7.2f}{:+8.2f}{:+13.2f}  {}".format(*row))
 
 # %% [markdown] offset-text
-# Three columns, and every two differ by a constant. Gold has been found, *up to its offset*. Why, one sees in
-# the gradient: all expected wins and all real wins add up to the number of votes, so the gradients of all
-# scores add up to 0. Nothing ever moves their mean. It stays where it began, and where it began was ours to
-# choose.
+# Three columns, and every two differ by a constant. The fit has found gold, *up to an offset*. The gradient shows why:
+# the expected wins and the real wins each add up to the number of votes, so the gradients of all scores add up to 0.
+# Nothing ever moves their mean. It stays where it began, and where it began was ours to choose.
 #
 # With many questions there is such a constant for each: answers to different questions are never compared. One
 # number for every prompt, $c(x)$, is left open. It is the same freedom that chapter 3 found in DPO's reward.
@@ -133,14 +136,12 @@ fitted = {slope: fit(votes_of_people(slope), 0 * gold) for slope in (0.5, 1.0, 2
 for slope, scores in fitted.items():
     order = " > ".join(str(i + 1) for i in scores.argsort(descending=True).tolist())
     print(f"slope {slope}: order {order}, best minus worst {scores.max() - scores.min():.2f}")
+both = [torch.allclose(centred(scores), centred(gold), atol=1e-3) for scores in (from_0, from_random)]
+scaled = [torch.allclose(centred(scores), slope * centred(gold), atol=1e-2) for slope, scores in fitted.items()]
 claims({
-    "from both starts: the differences of gold": all(
-        torch.allclose(scores - scores.mean(), gold - gold.mean(), atol=1e-3) for scores in fits.values()
-    ),
-    "the mean score stays where it began": torch.isclose(fits["random"].mean(), random_start.mean(), atol=1e-4),
-    "scores are slope times gold": all(
-        torch.allclose(s - s.mean(), k * (gold - gold.mean()), atol=1e-2) for k, s in fitted.items()
-    ),
+    "from both starts: the differences of gold": all(both),
+    "the mean score stays where it began": torch.isclose(from_random.mean(), random_start.mean(), atol=1e-4),
+    "scores are slope times gold": all(scaled),
 })
 
 # %% [markdown] slopes-after
@@ -167,14 +168,14 @@ def scores_of(model, rows):
 
 
 # %% [markdown] scores-of-after
-# In another one for each row: column -1 is padding wherever a row is short. (And with padding on the left,
+# In a different column for each row: column -1 is padding wherever a row is short. (And with padding on the left,
 # `mask.sum(1) - 1` is wrong, too. Exercise 6.2 wants both.)
 #
-# As in chapter 2, the SFT model answers every question several times, and each pair of answers gets one label,
-# by one of twenty people. We train on some 2,000 pairs; a thousand are held out.
+# As in chapter 2, the SFT model has answered every question several times, and each pair of answers has one label,
+# by one of twenty people (in the first cell). We train on some 2,000 pairs; a thousand are held out.
 #
 # The loss is minus the log-likelihood of the labels, $-\log\sigma(s_{\text{chosen}} - s_{\text{rejected}})$,
-# and its gradient by a score is again "won minus expected". The head starts at 0, so all scores do. **With which
+# and its gradient with respect to a score is again "won minus expected". The head starts at 0, so all scores do. **With which
 # loss does the training begin?**
 
 
@@ -189,19 +190,15 @@ def fit_reward_model(pairs, *, epochs=4, learning_rate=2e-3, batch_size=64):
         chosen_scores, rejected_scores = scores_of(model, both).chunk(2)  # (B,) each
         loss = -F.logsigmoid(chosen_scores - rejected_scores).mean()
         losses.append(optimiser.step(loss)["loss"])
-    return model, losses
+    return models.frozen_copy(model), losses
 
 
-people, answers = annotators.population(SEED), here.answers(24, seed=SEED)
-pairs = here.pairs(answers, people, seed=SEED)
-train_pairs, held_out = pairs[:-1000], pairs[-1000:]
 reward_model, losses = fit_reward_model(train_pairs)
-reward_model = models.frozen_copy(reward_model)
 
 # %% [markdown] judge-text
 # Log 2, of course: nobody is ahead. Now the thousand held-out pairs. We hold two things against the scores. The
 # *labels*: on which share of the pairs does the chosen answer score higher? The ceiling for that is the quantity
-# of exercise 2.5: what the best possible model would reach that does not know who will be asked. And *gold*, as
+# of exercise 2.5: what the best possible model would reach without knowing who will be asked. And *gold*, as
 # only our world allows.
 #
 # **Two predictions. How far below its ceiling will the model be? And how often are its teachers, one label at a
@@ -219,7 +216,7 @@ def right_about_gold(margins, gold_gaps):
 
 
 margins, said = margins_of(reward_model, held_out), torch.ones(len(held_out))  # a label says: chosen
-gold_gaps = torch.tensor(stored.gold_gaps(here, held_out))  # gold of the chosen minus gold of the rejected answer
+gold_gaps = torch.tensor(stored.gold_gaps(here, held_out))  # gold of the chosen answer minus the other's
 features = annotators.pair_features(*gaps(here.world, answers.texts[-1000:], answers.finished[-1000:]))
 ceiling = agreement.ceiling_from_annotators(people, features).best
 right = evaluate.wilson((margins > 0).sum().item(), len(margins))
@@ -237,7 +234,7 @@ claims({
 
 # %% [markdown] curve-text
 # Less often than one of its teachers, although it has heard twenty of them, and far below the ceiling. (On *labels*
-# it looks even worse than on gold, for the labels themselves are wrong on every sixth pair.) Does it lack pairs?
+# it looks even worse than on gold, because the labels themselves are wrong on every sixth pair.) Does it lack pairs?
 #
 # ## More pairs
 #
@@ -251,23 +248,22 @@ frames = stored.frames()  # (pairs, temperature): what three seeds' reward model
 usual = [frames[n, 1] for n in stored.PAIRS]
 figure, ax = plt.subplots()
 plots.learning_curve(ax, stored.PAIRS, [row["accuracy"] for row in usual], ceiling=usual[0]["ceiling"])
-ax.plot([len(train_pairs)], [right.rate], "*", color="#D55E00", markersize=14)
+ax.plot([len(train_pairs)], [right.rate], "*", color=plots.OTHERS[1], markersize=14)
 ax.set(ylim=(0.48, 0.86), title="Right on held-out labels (star: this run)")
 plots.show(figure, alt="Accuracy on held-out labels rises from .67 with 64 pairs to .70 with 4,096; ceiling .82.")
-gain = {key: usual[-1][key] - usual[0][key] for key in ("labels", "gold")}
-print(f"six doublings gain {100 * gain['labels']:.1f} points on labels, {100 * gain['gold']:.1f} on gold")
+gain_labels, gain_gold = (usual[-1][key] - usual[0][key] for key in ("labels", "gold"))
+print(f"six doublings gain {100 * gain_labels:.1f} points on labels, {100 * gain_gold:.1f} on gold")
 claims({
     "64 pairs are enough to be right on 65 % of the labels": usual[0]["labels"] > 0.65,
     "4,096 pairs are still 10 points below the ceiling": usual[-1]["labels"] < usual[0]["ceiling"] - 0.1,
-    "they gain less than 5 points, on labels and on gold": max(gain.values()) < 0.05,
-    "about gold the gain is larger, by a quarter and more": gain["gold"] > 1.25 * gain["labels"] > 0.02,
+    "they gain less than 5 points; on gold a quarter more": 0.05 > gain_gold > 1.25 * gain_labels > 0.02,
 })
 
 # %% [markdown] curve-after
 # **Takeaway: sixty-four pairs bring most of it, and four thousand end ten points and more below the ceiling.** The
 # first lesson is an easy one: filler is bad, a definition is good. The noise of the labels explains the distance
-# from 100 % to the ceiling. It does not explain the rest, for the best possible model has the same noisy labels
-# against it. Something is missing that is not hidden by noise.
+# from 100 % to the ceiling, and no more: the ceiling is what the best model reaches on just these noisy labels. The
+# rest must have another reason.
 #
 # About gold the model gained more than about labels: noisy labels show only a part of any progress.
 #
@@ -280,12 +276,12 @@ claims({
 # %% blind
 # NBVAL_IGNORE_OUTPUT
 only_uses = torch.tensor(stored.only_uses(here, held_out))  # the same filler, the same kind; other uses
-example = next(row for row, this in zip(held_out, only_uses, strict=True) if this)
+example = held_out[only_uses.nonzero()[0]]
 print(example["prompt"], "+ " + example["chosen"], "- " + example["rejected"], sep="\n")
 found = {}
 for name, some in {"filler or kind differs": ~only_uses, "only uses differ": only_uses}.items():
     found[name] = model, person = [right_about_gold(m[some], gold_gaps[some]) for m in (margins, said)]
-    print(f"{name:>22} ({some.double().mean():.0%} of pairs): model right on {model:.0%}, people on {person:.0%}")
+    print(f"{name:>22} ({some.double().mean():.0%}): model right on {model:.0%}, people on {person:.0%}")
 (form, people_on_form), (uses, people_on_uses) = found.values()
 claims({
     "where filler or kind decides, the model is within 4 points of people": abs(form - people_on_form) < 0.04,
@@ -295,10 +291,10 @@ claims({
 # %% [markdown] variants-text
 # There it is. Where filler or kind decides, the model is as good as its teachers. Where it comes down to the uses,
 # it is far behind them; in the mean of the stored runs, below, it is nearer to a coin than to people. It has learnt
-# what a good answer *looks* like: a definition, the right kind, no filler. Which uses are true of which thing, it
-# would have to learn from the pairs that hang on them, one thing at a time.
+# what a good answer *looks* like: a definition, the right kind, no filler. Which use belongs to which thing it would
+# have to learn thing by thing, from the few pairs that differ in nothing else.
 #
-# Can it be had otherwise? We tried. Each row is one change to the usual training on 2,048 pairs, three seeds
+# Would another recipe learn it? We tried. Each row is one change to the usual training on 2,048 pairs, three seeds
 # together: fewer epochs and more; the score as sum or as mean of the head over all tokens of the response, instead
 # of the last one. **Which change helps?**
 
@@ -308,27 +304,27 @@ print(f"{'':>10}  labels   gold   uses")
 for name, row in tried.items():
     print(f"{name:>10}{row['labels']:8.3f}{row['gold']:7.3f}{row['uses']:7.3f}")
 as_usual, of_sum = tried["as usual"], tried["reads sum"]
-labels, uses = ([row[key] for row in tried.values()] for key in ("labels", "uses"))
-other_epochs, on_uses = [tried[name]["labels"] for name in ("epochs 1", "epochs 16")], as_usual["people_on_uses"]
+gained = {name: row["labels"] - as_usual["labels"] for name, row in tried.items()}
+people_on_uses, best_on_uses = as_usual["people_on_uses"], max(row["uses"] for row in tried.values())
 claims({
-    "no change gains two points on labels": max(labels) < as_usual["labels"] + 0.02,
+    "no change gains two points on labels": max(gained.values()) < 0.02,
     "the sum gains one to three on gold": 0.01 < of_sum["gold"] - as_usual["gold"] < 0.03,
-    "one epoch and sixteen lose half a point on labels and more": max(other_epochs) < as_usual["labels"] - 0.005,
-    "where only uses differ, all stay 15 points below people": max(uses) < on_uses - 0.15,
-    "and are nearer to a coin": max(uses) - 0.5 < on_uses - max(uses),
+    "one epoch and sixteen lose half a point on labels": max(gained["epochs 1"], gained["epochs 16"]) < -0.005,
+    "where only uses differ, all stay 15 points below people": best_on_uses < people_on_uses - 0.15,
+    "and are nearer to a coin": best_on_uses - 0.5 < people_on_uses - best_on_uses,
 })
 
 # %% [markdown] doubt-text
-# The sum, and only a little: less than a point on labels, one or two on gold, and nothing where the model was blind.
-# One epoch is too short, sixteen are too long.
+# The sum, and only a little: half a point on labels, one or two on gold. Where the model was blind it even loses. One
+# epoch is too short, sixteen are too long.
 #
 # A reward model of a real project has blind spots, too, and its owners have no gold to find them with. An average
-# accuracy does not show them, and a policy will (chapter 12). Look at accuracy *by sort of pair*; RewardBench
+# accuracy does not show them, but a policy will find them (chapter 12). Look at accuracy *by sort of pair*; RewardBench
 # (2403.13787) is made of such sorts.
 #
 # ## Labels that it does not believe
 #
-# The other side of the coin. We sort the *training* pairs, which the model has seen with their labels, by margin,
+# Now the other way round. We sort the *training* pairs, which the model has seen with their labels, by margin,
 # and cut them into ten equal groups. In the first, the model disagrees most with the label that it was trained
 # on. **Who is right there, the label or the model?**
 
@@ -343,12 +339,12 @@ print("label right ", *(f"{share:5.0%}" for share in label_right))
 contradicted = (on_training < 0).double().mean()
 claims({
     "the model contradicts between 20 and 32 % of its training labels": 0.2 < contradicted < 0.32,
-    "where it contradicts most, the label is right as often as a coin (to 10 points)": abs(label_right[0] - 0.5) < 0.1,
+    "where it contradicts most, labels are right like a coin, to 10 points": abs(label_right[0] - 0.5) < 0.1,
     "where it agrees most, at least 95 % of the labels are right": label_right[-1] > 0.95,
 })
 
 # %% [markdown] noise-text
-# Each of them in half of the cases: where model and label contradict each other most, one might as well toss a coin.
+# Each of them half the time: where model and label contradict each other most, you might as well toss a coin.
 # A label was given by one person, perhaps in a hurry. The model has heard two thousand of them, and errors that do not
 # point the same way average out; but it has its blind spots, and there even a true label does not move it. Where it
 # agrees most, nearly all labels are right. "Secrets of RLHF II" (2401.06080) does just this with ten reward models on
@@ -367,7 +363,7 @@ claims({
 
 # %% slope
 def likeliest_slope(gaps, steps=50):
-    """The factor on all gaps, chosen minus rejected, under which the labels are likeliest (Newton's method)."""
+    """The factor on all gaps, chosen minus rejected, under which labels are likeliest (Newton's method)."""
     slope = torch.tensor(0.0)
     for _ in range(steps):
         surprise = torch.sigmoid(-slope * gaps)  # (N,): how likely was the other label?
@@ -397,10 +393,9 @@ for ax, lines, ylabel in zip(axes, (shares, scale), ("share right", "logits per 
     plots.curves(ax, lines, xlabel="annotators' temperature (log axis)", ylabel=ylabel)
     ax.set(xscale="log", xticks=stored.TEMPERATURES, xticklabels=stored.TEMPERATURES)
     ax.minorticks_off()
-alt = (
-    "Against the annotators' temperature. Left: a reward model's accuracy about gold hardly moves up to temperature 2, "
-    "while its accuracy on labels, and that of single labels about gold, fall. Right: both slopes more than halve."
-)
+alt = """Against the annotators' temperature. Left: a reward model's accuracy about gold hardly moves up to
+    temperature 2, while its accuracy on labels, and that of single labels about gold, fall. Right: both slopes
+    more than halve."""
 plots.show(figure, alt=alt)
 
 # %% noise-claims
@@ -418,11 +413,11 @@ claims({
 
 # %% [markdown] noise-after
 # **Takeaway: noise is paid in scale (and in pairs), not in the ranking.** With people at temperature 2 the model
-# is right on fewer labels, and knows nearly as much about gold as before: as much as one of them, in spite of all
-# that it does not see. At temperature 4 it is *better than its teachers*. Whoever judges it by held-out labels alone
+# is right on fewer labels, but knows nearly as much about gold as before: as much as a single label of theirs, in
+# spite of its blind spot. At temperature 4 it is *better than its teachers*. Whoever judges it by held-out labels alone
 # sees the noise of the labels, not the model.
 #
-# Two honest remarks. The slopes do not fall eightfold as the noise grows eightfold: the coin-tosser and the lapses are
+# Two reservations. The slopes do not fall eightfold as the noise grows eightfold: the coin-tosser and the lapses are
 # there at every temperature, and no slope describes a coin. And the reward model's slope lies below that of the
 # labels, as it sees only a part of what the people see. The uses that it is blind to are noise to it.
 #
@@ -439,14 +434,14 @@ claims({
 # labels. On those, one can do better by being more certain (remember 20 to 0).
 #
 # So we train a second model, on 500 pairs, for 16 epochs instead of 4. **Will its claims be too low or too high?
-# And can one number mend it?** We look for the factor on all its margins that makes the first half of the held-out
+# And can one number correct it?** We look for the factor on all its margins that makes the first half of the held-out
 # labels likeliest, and judge on the second half.
 
 # %% calibration
 overfitted, _ = fit_reward_model(train_pairs[:500], epochs=16)
 trial, rest = margins_of(overfitted, held_out).split(500)
 factor = likeliest_slope(trial)
-judged = {"2,000 pairs, 4 epochs": margins, "500 pairs, 16 epochs": rest, "the same, mended": factor * rest}
+judged = {"2,000 pairs, 4 epochs": margins, "500 pairs, 16 epochs": rest, "the same, corrected": factor * rest}
 errors, (figure, axes) = {}, plt.subplots(1, 3, figsize=(9.6, 3.5))
 for ax, (name, m) in zip(axes, judged.items(), strict=True):
     claimed, came_true = torch.sigmoid(m.abs()), (m > 0).double()
@@ -454,14 +449,12 @@ for ax, (name, m) in zip(axes, judged.items(), strict=True):
     errors[name] = evaluate.expected_calibration_error(claimed, came_true)
 for ax in axes[1:]:
     ax.get_legend().remove()
-alt = (
-    "Three reliability diagrams. The usual model lies near the diagonal. The one of 16 epochs on 500 pairs lies "
-    "well below it, where it claims most. Its margins times one factor, it lies near the diagonal again."
-)
+alt = """Three reliability diagrams. The usual model lies near the diagonal. The one of 16 epochs on 500 pairs
+    lies well below it, where it claims most. Its margins times one factor, it lies near the diagonal again."""
 plots.show(figure, alt=alt)
 
 # %% calibration-claims
-before, after = errors["500 pairs, 16 epochs"], errors["the same, mended"]
+before, after = errors["500 pairs, 16 epochs"], errors["the same, corrected"]
 claims({
     "the usual model's claims are off by less than .07 in the mean": errors["2,000 pairs, 4 epochs"] < 0.07,
     "after 16 epochs on 500 pairs they are off by more than .08": before > 0.08,
@@ -471,7 +464,7 @@ claims({
 
 # %% [markdown] calibration-after
 # **Takeaway: too many epochs inflate the scale, and one number takes that back.** No ranking changed: a factor
-# cannot turn a margin. So accuracy does not see that the model is too sure (*overconfident*), and the diagram does.
+# cannot reverse a margin. So accuracy does not see that the model is too sure (*overconfident*), and the diagram does.
 # (For classifiers this factor is known as temperature scaling, 1706.04599.)
 #
 # The mean gap between claim and truth, each bin weighing what it holds, is the *expected calibration error* of
@@ -480,29 +473,28 @@ claims({
 #
 # ## Before a policy sees it: centre
 #
-# The scale is mended or divided out. The offset remains. **We add to all scores of a prompt a constant of its own,
-# some of them as large as 20. What happens to the loss, to the accuracy, to the mean score?**
+# The scale is corrected or divided out. The offset remains. **We add to all scores of a prompt a constant of its own,
+# some of them as large as 20. What happens to the loss, to the accuracy, to the spread of the scores?**
 
 # %% centring
 # NBVAL_IGNORE_OUTPUT
-draw = torch.Generator().manual_seed(SEED)
-constants = dict(zip(here.prompts, 10 * torch.randn(len(here.prompts), generator=draw), strict=True))
-shift = torch.stack([constants[row["prompt"]] for row in held_out])
+constants = 10 * torch.randn(len(here.prompts), generator=torch.Generator().manual_seed(SEED))
+shift = constants[[here.prompts.index(row["prompt"]) for row in held_out]]  # one constant per prompt
 plain = evaluate.read_pairs(reward_model, here.tokenizer, held_out)
-shifted = [scores + shift for scores in plain]
+shifted, loss = [scores + shift for scores in plain], {}
 for name, (chosen, rejected) in {"plain": plain, "shifted": shifted}.items():
-    loss, accuracy = -F.logsigmoid(chosen - rejected).mean(), (chosen > rejected).float().mean()
-    spread = torch.cat([chosen, rejected]).std()
-    print(f"{name:>8}: loss {loss:.2f}, accuracy {accuracy:.2f}, standard deviation of the scores {spread:.0f}")
+    loss[name] = -F.logsigmoid(chosen - rejected).mean()
+    accuracy, spread = (chosen > rejected).float().mean(), torch.cat([chosen, rejected]).std()
+    print(f"{name:>8}: loss {loss[name]:.2f}, accuracy {accuracy:.2f}, spread of the scores {spread:.1f}")
 claims({
-    "the same loss": torch.isclose(*[-F.logsigmoid(c - r).mean() for c, r in (plain, shifted)], atol=1e-4),
+    "the same loss": torch.isclose(loss["plain"], loss["shifted"], atol=1e-4),
     "the head's bias stayed within 0.05 of its start, 0": abs(reward_model.head.bias.item()) < 0.05,
 })
 
 # %% [markdown] centring-after
-# Nothing, nothing, and nonsense. By its loss a reward model with random offsets is as good as ours; the head's
-# bias, trained with all the rest, got no gradient but rounding errors. (That the scores of ours are *not* all over
-# the place is the doing of the network, which writes one function for all prompts, not of the labels.)
+# Nothing, nothing, and it becomes some ten times as large. By its loss a reward model with random offsets is as good as ours; the head's
+# bias, trained with all the rest, got no gradient but rounding errors. (That our model's scores are *not* scattered
+# like this is due to the network, which is one function for all prompts, not to the labels.)
 #
 # Does it matter? For the optimum it does not: $c(x)$ goes into the normaliser, and the tilt is the same. It
 # matters wherever scores of *different* prompts meet:
@@ -511,7 +503,7 @@ claims({
 # - in PPO's value function, which has to learn every $c(x)$, and in advantages that are standardised over a batch
 #   (chapters 9 and 10);
 # - in a mean of several reward models, and in a fixed penalty, say for an answer that does not stop;
-# - in a filter: "keep the answers with a score above 1" (chapter 18).
+# - in a filter: "keep the answers with a score above 1".
 #
 # Hence the custom of centring. InstructGPT shifts the scores so that demonstrations have mean 0 (2203.02155,
 # section 3.5). Christiano et al. give them mean 0 and a constant deviation (1706.03741), and so does our
@@ -519,8 +511,8 @@ claims({
 # adds a little of $(s_{\text{chosen}} + s_{\text{rejected}})^2$ to the loss (after 2312.09244): that settles the
 # offset of each prompt, too.
 #
-# Once scores are standardised, the same $\beta$ pulls alike under every reward model. But what was a claim is none
-# any more: a margin of 1 no longer means 73 %. Measure calibration first.
+# Once scores are standardised, the same $\beta$ pulls alike under every reward model. But a margin is then no longer
+# a claim: 1 does not mean 73 % any more. Measure calibration first.
 
 # %% [markdown] widget-text
 # ## Try it: pairs and noise
@@ -548,10 +540,10 @@ pairs_and_noise(stored.once_more, frames, start={"pairs": 512, "temperature": 1}
 #    against, the fit has no end.
 # 2. A reward model reads its score at the last token, and learns from differences only: a constant per prompt
 #    stays open.
-# 3. Accuracy on labels has a ceiling below 1; what lies between model and ceiling are pairs of one sort, which it
-#    cannot see.
+# 3. Accuracy on labels has a ceiling below 1; what lies between model and ceiling is mostly one sort of pairs, which
+#    it cannot see.
 # 4. Noise shrinks the scale and leaves the ranking: a reward model can be right more often than its teachers.
-# 5. Too many epochs inflate the scale; one factor mends it, and centring settles the rest.
+# 5. Too many epochs inflate the scale; one factor corrects it, and centring settles the rest.
 
 # %% [markdown] questions
 # ## Three questions
@@ -652,18 +644,18 @@ reward_model = None  # until your loss has trained one
 #
 # - A label says: this response rather than that one. Its likelihood is $\sigma$ of the difference of the two
 #   scores.
-# - A constant on both scores of a pair must change nothing, whatever it is, and another one for every pair.
+# - Adding a constant to both scores of a pair must change nothing, even if each pair has its own constant.
 # - Scores go up to 10,000 in both directions, and the loss must stay finite.
-# - The check compares the value, and the gradient by every score.
+# - The check compares the value, and the gradient with respect to every score.
 #
-# By hand first: the chosen response has score $\log 3$, the rejected one 0. How likely is the label? And the
-# gradient by each of the two scores?
+# By hand first: the chosen response has score $\log 3$, the rejected one 0. How likely is the label? And what is the
+# gradient with respect to each of the two scores?
 # %% answer-6-1
 from prefcourse.losses import bradley_terry_loss
 
 # %% [markdown] use-6-1-text
 # **Your own reward model.** The chapter's loop, with your loss in the middle. When 6.1 is solved, the cell after
-# it trains a reward model on some 1,300 pairs, which takes a few seconds, and draws while it trains. **On which
+# it trains a reward model on some 1,300 pairs, which takes a few seconds, and plots as it trains. **On which
 # share of 600 labels that it has not seen will it be right?** (The first time, the cell also trains the SFT model,
 # for half a minute.)
 
@@ -706,8 +698,8 @@ else:
 # - Padding may stand on the left, on the right, or on both sides. Real tokens follow one another without a gap.
 # - Hidden states of padding may hold anything, even `nan`. None of it may reach the scores.
 # - A row without any token has no score: `nan`. It must not disturb the others.
-# - It will be trained through: where all is a number, the check also compares the gradient by hidden states and
-#   weight.
+# - It will be trained through: where all is a number, the check also compares the gradients with respect to hidden
+#   states and weight.
 #
 # By hand first: one row of hidden states (1, 0), (2, 1), (9, 9), the weight (1, 1/2), and the mask true, true, false.
 # Which score?
@@ -757,7 +749,7 @@ else:
 # - Claims below 0 or above 1 are scores that somebody forgot to turn into probabilities: raise `ValueError`.
 #
 # By hand first: the claims are .92, .92, .62 and .62, and of these the first, third and fourth came true. What is
-# the mean claim, what share came true, and what is the error?
+# the mean claim, what share came true, and what is the error with ten bins?
 # %% answer-6-3
 from prefcourse.evaluate import expected_calibration_error
 

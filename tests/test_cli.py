@@ -95,8 +95,8 @@ def test_help_is_instant():
     [
         ("fly", "invalid choice: 'fly'"),
         ("run --seed red", "invalid int value: 'red'"),
-        ("run --size xxl", "size is 'xxl'; there is xs, s, m, l"),
-        ("run --annotators angels", "annotators is 'angels'; there is default"),
+        ("run --size xxl", "size is 'xxl'; it must be one of xs, s, m, l"),
+        ("run --annotators angels", "annotators is 'angels'; it must be one of default"),
         ("run --beta 0", "dpo_beta is 0.0; it must be above 0"),
         ("run --beta -1", "is -1.0"),
         ("run --pairs nowhere.csv", "nowhere.csv: no such file"),

@@ -207,8 +207,8 @@ def test_other_code_is_named(copied, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"size": "xxl"}, "size is 'xxl'; there is xs, s, m, l"),
-        ({"annotators": "angels"}, "annotators is 'angels'; there is default, careful"),
+        ({"size": "xxl"}, "size is 'xxl'; it must be one of xs, s, m, l"),
+        ({"annotators": "angels"}, "annotators is 'angels'; it must be one of default, careful"),
         ({"dpo_beta": 0.0}, "dpo_beta is 0.0; it must be above 0.*--ppo-beta 0"),
         ({"dpo_beta": float("nan")}, "dpo_beta is nan"),
         ({"ppo_beta": -0.1}, "ppo_beta is -0.1; it must be 0"),

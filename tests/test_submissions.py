@@ -191,7 +191,7 @@ def test_a_learner_without_a_notebook_is_in_the_list(tmp_path):
 
 def test_hundreds_of_notebooks_of_one_learner_are_refused(tmp_path):
     lay(tmp_path, "kim/02_overview.ipynb", *(f"jane/{n}.ipynb" for n in range(60)))
-    assert {s.student: s.problem[:23] for s in find(tmp_path)} == {"kim": "", "jane": "60 notebooks of one lea"}
+    assert {s.student: s.problem[:23] for s in find(tmp_path)} == {"kim": "", "jane": "60 notebooks by one lea"}
 
 
 def test_deep_folders_are_refused(tmp_path):

@@ -95,7 +95,7 @@ def test_noisier_people_disagree_more_with_gold():
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"method": "TRPO"}, "there is SFT, PPO"), ({"pairs": 9000}, "at most 2048"), ({"noise": 0}, "0.05 or more"),
+    [({"method": "TRPO"}, "must be one of SFT, PPO"), ({"pairs": 9000}, "at most 2048"), ({"noise": 0}, "0.05 or more"),
      ({"method": "DPO", "beta": 0}, "no gradient"), ({"people": "me"}, "careful"),
      ({"beta": float("nan")}, "beta is nan")],
 )  # fmt: skip

@@ -384,7 +384,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, silent):
 
 
 def test_an_unknown_name_gets_the_nearest_match():
-    with pytest.raises(DataError, match="Is 'mt-bench' meant"):
+    with pytest.raises(DataError, match="Did you mean 'mt-bench'"):
         load_pairs("mt_bench")
 
 

@@ -457,7 +457,7 @@ def test_the_doctor_misses_a_package_and_its_part_in_jupyterlab(monkeypatch):
 def test_a_taken_port_is_no_defect():
     with socket.create_server(("localhost", 0)) as taken:
         found = doctor.port(taken.getsockname()[1])
-    assert found.sign == findings.Sign.YES and "takes another" in found.words
+    assert found.sign == findings.Sign.YES and "picks another" in found.words
 
 
 def test_what_does_not_work_when_tried_is_shown_with_its_last_words():

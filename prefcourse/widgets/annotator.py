@@ -114,7 +114,7 @@ class Annotator(Twinned):
     def _welcome(self) -> str:
         said = len(self.sitting.choices)
         if said:
-            return f"{said} labels of an earlier sitting are here. Undo takes them back one by one."
+            return f"{said} labels from an earlier sitting are here. Undo takes them back one by one."
         return "Click a card, or click beside the cards and use the keys: 1 left, 2 right, 0 tie, U undo."
 
     def _summary(self) -> Summary:
@@ -164,7 +164,7 @@ class Annotator(Twinned):
                 if not self.busy:
                     self.news = "Stopped. Your labels are safe; train again whenever you like."
                     return
-            self.learned, self.news = steps.result, "Done: your models answer below the numbers."
+            self.learned, self.news = steps.result, "Done: your models' answers are below the numbers."
         except TooLittle as error:
             self.news = str(error)
         except Exception as error:  # nobody else would see it: the task has no cell

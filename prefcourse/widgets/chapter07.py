@@ -25,7 +25,7 @@ def who_is_right(run: Callable[..., Inquiry], *, start: dict, **controls: Sequen
         here = (live or [frames.computed[key]])[-1]
         left, right = figure.subplots(1, 2, width_ratios=[5, 4])
         plots.inferred_accuracy(left, here.true, here.found)
-        left.set_title("Run live" if live else "What EM knows of twenty people")
+        left.set_title("Run live" if live else "What EM knows about twenty people")
         shares(right, here.right)
         return sentence(dict(zip(frames.controls, key, strict=True)), here)
 
@@ -39,7 +39,7 @@ def shares(ax, right: dict[str, float]):
         ax.plot([share], [number], "o", color=plots.POLICY, markersize=9)
         ax.annotate(f"{share:.0%}", (share, number), (0, 9), textcoords="offset points", ha="center")
     ax.set_yticks(range(len(right)), list(right))
-    ax.set(xlim=(0.5, 1.02), ylim=(len(right) - 0.5, -0.6), xlabel="right about gold", title="And of the truth")
+    ax.set(xlim=(0.5, 1.02), ylim=(len(right) - 0.5, -0.6), xlabel="right about gold", title="And about the truth")
     ax.grid(axis="y", visible=False)
     return ax
 

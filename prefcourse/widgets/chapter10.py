@@ -20,15 +20,16 @@ PANELS = {
 }
 UNDECIDED = "no guess yet"
 LOOK_AT = {  # what gives a run away
-    "healthy": "every line goes with the grey one",
+    "healthy": "every line follows the grey one",
     "flipped reward": "the score falls, and the reward is not score minus penalty",
-    "prompt counted": "answers are longer than the limit of 20, by the prompt, and the KL is hardly too large",
+    "prompt counted": "answers are longer than the limit of 20, by the length of the prompt, and the KL is hardly too "
+    "large",
     "padding counted": "answers are longer than the limit of 20, all alike, and the KL runs away or is negative",
-    "constant KL": "the score rises as it should, and the KL goes on and on",
+    "constant KL": "the score rises as it should, and the KL grows and grows",
     "stale log-probabilities": "approx_kl is not 0 at the first minibatch of a round; it hardly learns",
     "truncated unscored": "fewer answers end, and the reward is larger than score minus penalty",
     "values shifted": "the value before the last token is exactly 0, always",
-    "advantages attached": "the critic's value sinks far below the return, and the gradient is many times too long",
+    "advantages attached": "the critic's value sinks far below the return, and the gradient is many times too large",
 }
 
 

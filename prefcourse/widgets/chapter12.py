@@ -59,7 +59,7 @@ def curves(ax, everything: Sequence[Curve], here: Curve, again: Sequence[Curve])
 def answers(ax, said: Sequence[tuple[str, str]]):
     """What the policy says in the end, wrapped."""
     ax.set_axis_off()
-    lines = ["At the end of the line it says:", ""] if said else ["(No answers were kept of these.)"]
+    lines = ["At the end of the line it says:", ""] if said else ["(No answers of these were kept.)"]
     for prompt, text in said:
         lines += [prompt, *textwrap.wrap(text or "(nothing)", 36, initial_indent="   ", subsequent_indent="   "), ""]
     ax.text(0, 1, "\n".join(lines), va="top", fontsize=10, linespacing=1.3, transform=ax.transAxes)

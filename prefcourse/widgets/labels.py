@@ -145,7 +145,7 @@ def usual_path(showings: Sequence[Showing]) -> Path | None:
 
 def read(path: Path, showings: Sequence[Showing]) -> list[Choice]:
     """The labels of an earlier sitting with the same showings. ValueError for a file that is of something else."""
-    way = f"Give another path=, or move {path} away to begin anew"
+    way = f"Give another path=, or move {path} away to begin again"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         pairs = [Showing(*(row[name] for name in Showing._fields)) for row in rows]
@@ -153,7 +153,7 @@ def read(path: Path, showings: Sequence[Showing]) -> list[Choice]:
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path.name} is not a file of labels ({type(error).__name__}). {way}") from None
     if pairs != list(showings[: len(pairs)]) or any(choice.label not in LABELS for choice in choices):
-        raise ValueError(f"{path.name} holds labels of other pairs than these. {way}")
+        raise ValueError(f"{path.name} holds labels for other pairs than these. {way}")
     return choices
 
 

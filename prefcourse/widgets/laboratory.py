@@ -139,7 +139,7 @@ class Laboratory(Panel):
 
     def _end(self, run: Run) -> None:
         self.busy = False
-        words = {"stopped": f"Stopped after {run.step} steps, what was measured stays. "}.get(run.state, "")
+        words = {"stopped": f"Stopped after {run.step} steps; what was measured stays. "}.get(run.state, "")
         self.news = f"{words}{describe(run)} {run.note}".strip()
         self.draw()
         self.renew_twin()

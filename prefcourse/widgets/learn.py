@@ -55,7 +55,7 @@ def learn(lab: Lab, rows: Sequence[dict], *, seed: int = 0) -> Iterator[Step]:
     rows = list(rows)
     if len(rows) < FEWEST:
         raise TooLittle(
-            f"There are {len(rows)} decided labels so far (ties choose nothing). From {FEWEST} on a model can try to "
+            f"There are {len(rows)} decided labels so far (ties do not count). From {FEWEST} on a model can try to "
             "learn from them, from about 30 on it usually succeeds. Label some more and train again."
         )
     try:
@@ -63,7 +63,7 @@ def learn(lab: Lab, rows: Sequence[dict], *, seed: int = 0) -> Iterator[Step]:
     except train.Diverged:
         raise TooLittle(
             "Training did not settle on these labels: they ask for something that is hardly ever in the answers, or "
-            "contradict one another. Give some more labels, or pick one habit that you can see in many answers."
+            "contradict one another. Add some labels, or pick one habit that you can see in many answers."
         ) from None
 
 
@@ -155,7 +155,7 @@ def verdict(learned: Learned) -> str:
     rate, low, _ = learned.predicted
     found = f"A reward model predicts {rate:.0%} of your labels without having seen them"
     if low <= 0.5:
-        found += ", which a coin might do too: what follows may be chance more than taste"
+        found += ", which a coin might do, too: what follows may be chance rather than taste"
     return (
         f"{found}. Mean length went from {before.length:.1f} tokens to {dpo_.length:.1f} (DPO) and {ppo.length:.1f} "
         f"(PPO), gold from {before.gold.mean:.2f} to {dpo_.gold.mean:.2f} and {ppo.gold.mean:.2f}."

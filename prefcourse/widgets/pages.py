@@ -43,7 +43,7 @@ def summary_page(summary: Summary) -> str:
     return (
         f'<h3 class="pc-h">What your labels say</h3><p>{escape(said)}</p>'
         + table(head, map(percent, summary.shares), "How often you ...")
-        + table(head, map(logits, summary.pulls), "What pulls you, each with the others held still (logits)")
+        + table(head, map(logits, summary.pulls), "What pulls you, each with the others held fixed (logits)")
     )
 
 

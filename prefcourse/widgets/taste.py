@@ -71,7 +71,7 @@ def share(name: str, hits: Sequence[bool], *, coin: str = "") -> Measure:
     if coin and low > 0.5 or coin and high < 0.5:
         says += f": not by chance; {coin} led you, or went along with what did"
     elif coin:
-        says += ": no habit that so few labels could show"
+        says += ": no habit, as far as so few labels can show"
     return Measure(name, rate, low, high, len(hits), says)
 
 
@@ -142,4 +142,4 @@ def logistic(inputs: np.ndarray, sign: np.ndarray, *, spread: float = SPREAD) ->
 def pull_in_words(interval: Interval) -> str:
     if interval.low > 0:
         return "pulls you towards it"
-    return "pushes you away from it" if interval.high < 0 else "no pull that so few labels could show"
+    return "pushes you away from it" if interval.high < 0 else "no pull, as far as so few labels can show"

@@ -99,7 +99,7 @@ def test_a_file_of_something_else_is_not_overwritten(tmp_path, content):
 
 def test_labels_of_other_pairs_are_not_taken_for_these(tmp_path):
     sitting(shorter, path=tmp_path / "x.jsonl")
-    with pytest.raises(ValueError, match="labels of other pairs"):
+    with pytest.raises(ValueError, match="labels for other pairs"):
         read(tmp_path / "x.jsonl", plan(TEXTS, count=36, repeats=6, seed=1))
 
 

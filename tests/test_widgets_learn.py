@@ -65,9 +65,9 @@ def test_labels_that_contradict_one_another_give_no_nan():
     try:
         found = learned(0, rows + turned)
     except learn.TooLittle as error:
-        assert "label some more" in str(error) or "Give some more labels" in str(error)
+        assert "label some more" in str(error) or "Add some labels" in str(error)
     else:
-        assert found.predicted.low <= 0.5 and "a coin might do too" in learn.verdict(found)
+        assert found.predicted.low <= 0.5 and "a coin might do, too" in learn.verdict(found)
         assert all(seen.gold.mean == seen.gold.mean for seen in found.seen.values())
 
 

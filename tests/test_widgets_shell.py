@@ -47,7 +47,7 @@ def test_a_sitting_goes_on_where_it_was_left(tmp_path):
     for _ in range(5):
         w.label("B", 2.0)
     again = desk(path=tmp_path / "mine.jsonl")
-    assert again.current == w.current and "5 labels of an earlier sitting" in again.state["news"]
+    assert again.current == w.current and "5 labels from an earlier sitting" in again.state["news"]
 
 
 def test_messages_of_the_page_do_what_the_script_does():

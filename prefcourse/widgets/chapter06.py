@@ -46,8 +46,8 @@ def sentence(pairs: int, temperature: float, here: Frame, again: Sequence[Frame]
     live = ", ".join(f"{frame['accuracy'].rate:.2f}" for frame in again)
     run = f" Run live: {live} (diamonds)." if again else ""
     return (
-        f"On {pairs:,} pairs labelled by people at temperature {temperature:g} a reward model predicts {rate:.2f} of held-out "
-        f"labels (95 % interval {low:.2f} to {high:.2f}); the best possible one {here['ceiling']:.2f}. It is right "
-        f"about gold on {here['gold']:.2f} of the pairs, and its claims are off by {here['calibration_error']:.2f} in "
-        f"the mean.{run}"
+        f"On {pairs:,} pairs, labelled by people at temperature {temperature:g}, a reward model predicts {rate:.2f} of "
+        f"held-out labels (95 % interval {low:.2f} to {high:.2f}); the best possible one {here['ceiling']:.2f}. It is "
+        f"right about gold on {here['gold']:.2f} of the pairs, and its claims are off by "
+        f"{here['calibration_error']:.2f} on average.{run}"
     )

@@ -56,7 +56,7 @@ def learn(lab: Lab, rows: Sequence[dict], *, seed: int = 0) -> Iterator[Step]:
     if len(rows) < FEWEST:
         raise TooLittle(
             f"There are {len(rows)} decided labels so far (ties do not count). From {FEWEST} on a model can try to "
-            "learn from them, from about 30 on it usually succeeds. Label some more and train again."
+            "learn from them; from about 30 on it usually succeeds. Label some more and train again."
         )
     try:
         return (yield from _learn(lab, rows, seed))

@@ -12,13 +12,13 @@
 # - tell eight classical bugs apart by their logs and samples;
 # - say why some of them do hardly any harm here, and what would make them deadly.
 #
-# **Time.** 60 minutes to read; all cells together compute for about a minute and a half on one CPU core the first
-# time, and half a minute later.
+# **Time.** 60 minutes to read; all cells together take about a minute and a half on one CPU core the first time, and
+# half a minute later.
 #
-# **Before.** Chapter 9 (the clip, GAE, the two KLs) and chapter 8 (what $\beta$ buys). Nothing of either is
-# explained again; here they are put together.
+# **Before.** Chapter 9 (the clip, GAE, the two KLs) and chapter 8 (what $\beta$ buys). Neither is explained again;
+# here they are put together.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import inspect
@@ -40,25 +40,25 @@ from prefcourse.widgets import chapter10 as drawn
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
 SEED = 0
+BETA, LIMIT = stored.SETTINGS["beta"], stored.SETTINGS["max_new_tokens"]
 
 # %% [markdown] rollout-text
-# ## The rollout: sample, score, look the reference up
+# ## The rollout: sample, score, ask the reference
 #
-# The world is PocketWorld, the policy the SFT model of chapter 1, the judge a reward model of chapter 6, trained on
-# two thousand labels. Its scores have no zero of their own (chapter 6: the offset is not identified). Here a
-# constant brings their mean to about -1, as another training run might have left it; remember that, it will matter.
+# The world is PocketWorld, the policy the SFT model of chapter 2, the judge a reward model of chapter 6, trained on
+# two thousand labels. Its scores have no zero of their own (chapter 6: the offset is not identified). Here a constant
+# brings their mean to about -1, as another training run might have left it; remember that, it will matter.
 #
 # One round of PPO begins with a **rollout**: 64 answers. For each of their tokens three numbers are written down, and
-# none of them may change until the round is over: its log-probability under the policy that drew it
-# (`old_logprobs`), under the reference (`ref_logprobs`), and the critic's value of the state before it (`old_values`).
-# And one number per answer, the score. An answer that was cut off at the limit of 20 tokens pays 1.
+# none of them may change until the round is over: its log-probability under the policy that drew it (`old_logprobs`),
+# under the reference (`ref_logprobs`), and the critic's value of the state before it (`old_values`). And one number
+# per answer, the score. An answer that was cut off at the limit of 20 tokens loses 1.
 #
-# Column $t$ of every table speaks about token $t$ of its row. **What stands in the columns of the prompt, and what in
-# those behind the end of an answer?**
+# Column $t$ of every table speaks about token $t$ of its row. **What is in the columns of the prompt, and in those
+# after the end of an answer?**
 
 # %% rollout
-here, score = stored.judged(SEED, stored.OFFSET)  # the lab of that seed; its reward model, with a mean of about -1
-BETA, LIMIT = stored.SETTINGS["beta"], stored.SETTINGS["max_new_tokens"]
+here, score = stored.judged(SEED, stored.OFFSET)  # a lab; its reward model, with a mean of about -1
 
 
 def collect(model, asked, draw):
@@ -77,24 +77,24 @@ for t in range(ids.shape[1]):
 
 # %% [markdown] rollout-after
 # The prompt does not count: nobody chose its words. EOS counts: to stop is a choice, and the last one. What comes
-# behind EOS is there because a table has equal rows. **One mask says all this, and every sum from here on asks it.**
+# after EOS is there because a table has equal rows. **One mask says all this, and every sum from here on asks it.**
 # Two of the eight bugs are in that mask.
 #
 # ## The rewards: a price on every token, the score on the last
 #
-# Chapter 9 took $\beta\,\log\frac{\pi_{\text{old}}}{\pi_{\text{ref}}}$ from the score of an answer. A log-probability
-# of an answer is the sum of those of its tokens, and so the price can be paid where it arises:
+# Chapter 9 subtracted $\beta\,\log\frac{\pi_{\text{old}}}{\pi_{\text{ref}}}$ from the score of an answer. A
+# log-probability of an answer is the sum of those of its tokens, and so the price can be paid where it arises:
 #
 # $$r_t = -\beta\,\big(\log\pi_{\text{old}}(y_t) - \log\pi_{\text{ref}}(y_t)\big) + \big[\,t \text{ is the last}\,\big]\;
 # \text{score}$$
 #
-# with $\beta = 0.1$ here. These **token rewards** add up to score minus $\beta$ times the answer's log-ratio, whose mean
-# is the KL (chapter 9: $k_1$). The score comes with EOS, for only then is there an answer. A mean KL, taken from all
-# scores alike, would have the same sum over the batch and teach nothing. **Which of these five tokens will have a
-# positive reward?**
+# with $\beta = 0.1$ here. These **token rewards** add up to score minus $\beta$ times the answer's log-ratio, whose
+# mean is the KL (chapter 9: $k_1$). The score comes with EOS: only then is there an answer. The mean KL, subtracted
+# from all scores alike, would have the same sum over the batch, and teach nothing. **Which of these five tokens will
+# have a positive reward?**
 
 # %% rewards
-log_ratio = torch.tensor([0.1, -0.4, 2.0, 0.0, 0.3])  # "a drill is food <eos>": the reference would not say "food"
+log_ratio = torch.tensor([0.1, -0.4, 2.0, 0.0, 0.3])  # "a drill is food <eos>": "food" is new
 rewards = -BETA * log_ratio
 rewards[-1] += 0.8  # the score
 print("rewards", [f"{r:+z.2f}" for r in rewards.tolist()])
@@ -105,13 +105,13 @@ claims({
 })
 
 # %% [markdown] critic-text
-# ("food" is the third.) It pays at once, and the words behind it do not: that is what a price per token is for. (The second token, which
-# has become rarer, is even paid a little.)
+# The second and the last: the second has become rarer and is paid a little for it, the last carries the score.
+# "food", the third, pays at once, and the words after it do not: that is what a price per token is for.
 #
 # ## The critic: one more row of numbers
 #
-# A transformer has, before each token, a vector of what it has read. The head that makes logits of it is there; a
-# second one, with a single output, makes the value. It begins at zero, so that at first all values are 0. One pass
+# Before each token a transformer has a vector that holds what it has read. One head turns it into logits; a second
+# one, with a single output, turns it into the value. It begins at zero, so that at first all values are 0. One pass
 # through the trunk gives log-probabilities, entropies and values of all tokens.
 #
 # **Straight after sampling, before any step: what must the ratio of new to old probability be? And what would it be if
@@ -139,8 +139,8 @@ claims({
 #
 # $$\hat A = \frac{A - \overline A}{\sqrt{\tfrac1n\sum (A - \overline A)^2 + 10^{-8}}}$$
 #
-# The mean and the $n$ are those of the tokens that count. **What happens to the four numbers on the left when six
-# zeros of padding come along, and nobody tells the formula?**
+# The mean and the $n$ are those of the tokens that count. **What happens to four numbers when six zeros of padding
+# come along, and nobody tells the formula?**
 
 # %% whiten
 A = torch.tensor([2.0, 3.0, 2.5, 4.5])
@@ -215,11 +215,16 @@ settings = stored.SETTINGS | {"iterations": 3, "seed": SEED}
 by_hand = list(ppo(fresh[0], 3, SEED))
 package = list(train.ppo(fresh[1], *given, **settings))
 healthy = list(clinic.ppo(fresh[2], *given, parts=clinic.Parts(), **settings))
-shared = by_hand[0].keys() & package[0].keys()
-by_hand, package, healthy = ([[row[key] for key in shared] for row in log] for log in (by_hand, package, healthy))
+
+
+def same(log):  # in all that both have
+    shared = by_hand[0].keys() & log[0].keys()
+    return all(ours[key] == row[key] for ours, row in zip(by_hand, log, strict=True) for key in shared)
+
+
 claims({
-    "train.ppo gives the same numbers": by_hand == package,
-    "the clinic's loop gives the same numbers": by_hand == healthy,
+    "train.ppo gives the same numbers": same(package),
+    "the clinic's loop gives the same numbers": same(healthy),
 })
 
 # %% [markdown] live-text
@@ -247,7 +252,7 @@ claims({
 # %% [markdown] clinic-text
 # It works. Now it will be broken.
 #
-# # The clinic
+# ## The clinic
 #
 # Eight runs of this very loop. In each *one* part was taken out, and another put in: two to six lines of code that
 # somebody has really written somewhere. None raises an error. All really ran, in four labs: four SFT models, four sets
@@ -257,9 +262,9 @@ claims({
 # |---|---|
 # | flipped reward | the score has the wrong sign |
 # | prompt counted | the mask is true on the prompt, too |
-# | padding counted | the mask is true behind EOS, too: in KL, entropy, everywhere |
-# | constant KL | the batch's mean KL is taken from every score |
-# | stale log-probabilities | the ratio divides by the weights of the start, not of the sampler |
+# | padding counted | the mask is true after EOS, too: in KL, entropy, everywhere |
+# | constant KL | the batch's mean KL is subtracted from every score |
+# | stale log-probabilities | the ratio divides by probabilities under the weights of the start, not under the sampler's |
 # | truncated unscored | no EOS, no place for the score: 0 |
 # | values shifted | the critic's value is read one position too late |
 # | advantages attached | a gradient flows through the advantages into the critic |
@@ -274,7 +279,7 @@ panels = ("score", "kl", "length", "finished", "entropy", "approx_kl_first", "va
 figure = plt.figure(figsize=(11, 10.5))
 logs = {letter: run["log"] for letter, run in patients.items()}
 drawn.which_bug(figure, logs, known["log"], panels=panels)
-plots.show(figure, alt="Eight runs, A to H, in rows: score, KL, length, share finished and more, beside a good run.")
+plots.show(figure, alt="Eight runs, A to H: score, KL, length, share finished and more, beside a good run.")
 
 # %% [markdown] samples-text
 # What is not in any curve is in the samples. What they say in the end, when asked the same question:
@@ -285,14 +290,16 @@ for letter, run in patients.items():
     print(f"{letter}: {run['answers'][0][1] or '(nothing)'}")
 
 # %% [markdown] reveal-text
-# **Before you turn the page: which of the eight do the most harm to gold, and which hardly any?** Gold is what no log
-# has; it was measured at the end.
+# **Before you run the next cell: which of the eight do the most harm to gold, and which hardly any?** Gold is what no
+# log has; it was measured at the end.
 
 # %% reveal
 for letter, run in sorted(patients.items(), key=lambda item: -item[1]["end"]["gold"]):
     end = run["end"]
     print(f"{letter}  {run['name']:<24} gold {end['gold']:+.1f}   KL {end['kl']:4.1f}   {end['length']:4.1f} tokens")
 print(f"   the known one            gold {known['end']['gold']:+.1f}   KL {known['end']['kl']:4.1f}")
+mild = [*stored.lost("prompt counted"), *stored.lost("truncated unscored")]
+claims({"prompt counted, truncated unscored: at most 0.3 of gold is lost, in any lab": max(mild) < 0.3})
 
 # %% [markdown] reveal-after
 # **Takeaway: a run can be sick and look well, and it can look sick and be nearly well.** Two lose little, here and in
@@ -315,20 +322,20 @@ def gap(log):
     return max(abs(reward - (score - (1 - finished) - BETA * kl)) for reward, score, finished, kl in lines)
 
 
-runs = [run for ward in stored.wards().values() for run in (ward["known"], *ward["patients"])]
-wrong = [run for run in runs if gap(run["log"]) > 0.3]
-print("books that do not balance:", ", ".join(sorted({run["name"] for run in wrong})))
-fell = {run["name"] for run in wrong if run["log"]["score"][-1] < run["log"]["score"][0] - 1}
+wrong = stored.found_by(lambda log: gap(log) > 0.3)
+fell = stored.found_by(lambda log: gap(log) > 0.3 and log["score"][-1] < log["score"][0] - 1)
+print("books that do not balance:", ", ".join(sorted(set(wrong))))
 claims({
-    "those two, in every lab, and no other": len(wrong) == 8 and len({run["name"] for run in wrong}) == 2,
-    "all others balance within 0.03": max(gap(run["log"]) for run in runs if run not in wrong) < 0.03,
-    "flipped: the score falls by more than 1": fell == {"flipped reward"},
+    "those two, in every lab, and no other": wrong == ["flipped reward"] * 4 + ["truncated unscored"] * 4,
+    "all others balance within 0.03": len(stored.found_by(lambda log: gap(log) > 0.03)) == 8,
+    "flipped: the score falls by more than 1": fell == ["flipped reward"] * 4,
 })
 
 # %% [markdown] books-after
-# The flipped one is that of Ziegler et al. (1909.08593, section 4.4). A refactoring turned the sign of the reward and,
-# by the same slip, that of the KL penalty, which so came out right: the model became as bad as people could imagine,
-# in fluent language, while everybody slept. Here it says "look it up". It is fluent, too: its KL is small.
+# The flipped one is that of Ziegler et al. (1909.08593, section 4.4). A refactoring flipped the sign of the reward
+# and, by the same slip, that of the KL penalty, so that the pull to the reference still worked: overnight the model
+# became as bad as people could imagine, in fluent language. Here it says "look it up". It is fluent, too: its KL is
+# small.
 #
 # Had the sign been turned inside the *score function*, the log's score would rise and the books would balance. No curve
 # would show it. **Read samples. Nothing replaces it.**
@@ -352,29 +359,24 @@ claims({
 
 # %% [markdown] zero-after
 # (Means of three labs; `finished` is the share of the last round in training, with 20 tokens; gold and length are
-# measured with room for 32.) The healthy code, too, learns a little worse with scores far from 0, for its critic begins
-# at 0. **A bug that does nothing today is waiting for a reward model with another zero.** That is
-# why implementations give a truncated answer a fixed low score instead ({{published:n-details-eos}}), or
-# let it keep its score and fine it, as ours; and why they centre the scores before they begin.
+# measured with room for 32.) The healthy code, too, learns a little worse with scores far from 0, because its critic
+# begins at 0. **A bug that does nothing today is waiting for a reward model with another zero.** That is why
+# implementations give a truncated answer a fixed low score instead ({{published:n-details-eos}}), or let it keep its
+# score and subtract a fine, as ours does; and it is why they centre the scores first.
 #
 # ## Three bugs that cannot hide
 #
-# An answer has at most 20 tokens, for there the sampler stops. And before the first step of a round the policy is the
-# old policy. Neither has to do with how well the training goes. **So what must `length` never be, and `approx_kl` at the
+# An answer has at most 20 tokens: there the sampler stops. And before the first step of a round the policy is the old
+# policy. Neither has to do with how well the training goes. **So what must `length` never be, and `approx_kl` at the
 # first minibatch of *every* round?**
 
 # %% bounds
 for part in (clinic.prompt_counted, clinic.padding_counted, clinic.stale_logprobs):
     print(inspect.getsource(part))
-
-
-def found_by(test):  # in all four labs
-    return sorted(run["name"] for run in runs if test(run["log"]))
-
-
-long, negative = found_by(lambda log: max(log["length"]) > LIMIT), found_by(lambda log: min(log["kl"]) < -0.1)
-stale = found_by(lambda log: max(log["approx_kl_first"]) > 1e-3)
-padding, prompt = (stored.far(f"{what} counted") for what in ("padding", "prompt"))  # last KL / that of the known run
+long = stored.found_by(lambda log: max(log["length"]) > LIMIT)
+negative = stored.found_by(lambda log: min(log["kl"]) < -0.1)
+stale = stored.found_by(lambda log: max(log["approx_kl_first"]) > 1e-3)
+padding, prompt = (stored.far(f"{what} counted") for what in ("padding", "prompt"))  # last KL / the known run's
 claims({
     "length finds the two masks, in every lab": long == ["padding counted"] * 4 + ["prompt counted"] * 4,
     "approx_kl finds the stale one, in every lab": stale == ["stale log-probabilities"] * 4,
@@ -385,14 +387,14 @@ claims({
 # %% [markdown] bounds-after
 # - **Prompt counted**: the policy is also trained on the question's words, with an advantage that they did not earn. It
 #   does little harm here: there are few of them, and they are the same with good answers and bad ones.
-# - **Padding counted**: nobody ever trained what comes behind EOS, so policy and reference drift apart there without any
-#   meaning. Most of this KL is of that kind, and the answers pay for it; the score, moreover, lies in the last column,
-#   far from the words that earned it. A negative KL, which no KL can be, is the other sign (look at G): tokens are
-#   counted that the policy did not draw.
-# - **Stale log-probabilities**: the ratio is the one to the start, and the clip keeps it near 1: it does what the *KL*
-#   penalty is for, and with an iron hand. The policy hardly moves. This is how a sampler behaves whose weights are not
-#   renewed; learning from samples of another policy is called *off-policy*. In an engine that samples on other machines
-#   it takes one forgotten call.
+# - **Padding counted**: nobody ever trained what comes after EOS, so policy and reference drift apart there without
+#   any meaning. Most of this KL is of that kind, and the answers pay for it; the score, moreover, lies in the last
+#   column, far from the words that earned it. A negative KL, which no KL can be, is the other sign (look at G):
+#   tokens are counted that the policy did not draw.
+# - **Stale log-probabilities**: the ratio now compares with the start, and the clip keeps it near 1: it does the KL
+#   penalty's work, far too strictly, and the policy hardly moves. This is how a sampler behaves whose weights are not
+#   renewed; learning from samples of another policy is called *off-policy*. In an engine that samples on other
+#   machines it takes one forgotten call.
 #
 # ## Two bugs in the critic
 #
@@ -402,9 +404,9 @@ claims({
 
 # %% critic-bugs
 print(inspect.getsource(clinic.values_after_the_token), inspect.getsource(clinic.attached_advantages), sep="\n")
-sunk = found_by(lambda log: log["value"][-1] < log["return"][-1] - 2)  # in the end
-mute = found_by(lambda log: not any(log["value_last"]))  # exactly 0, always
-ends = [run["end"]["gold"] for run in runs if run["name"] == "values shifted"]
+sunk = stored.found_by(lambda log: log["value"][-1] < log["return"][-1] - 2)  # in the end
+mute = stored.found_by(lambda log: not any(log["value_last"]))  # exactly 0, always
+ends = [run["end"]["gold"] for run in stored.every_run() if run["name"] == "values shifted"]
 print("gold of the shifted ones, by lab:", ", ".join(f"{gold:+.1f}" for gold in ends))
 claims({
     "the sunken critic finds the attached advantages, in every lab": sunk == ["advantages attached"] * 4,
@@ -415,25 +417,25 @@ claims({
 # %% [markdown] critic-bugs-after
 # **Attached.** The policy loss of a token is $-\text{ratio}\cdot A$ with $A = \dots - V$. Its derivative by $V$ is
 # $+1$ (at ratio 1): to lower the loss, lower the value. The critic's own loss pulls back with $0.1\,(V - R)$. The two
-# are in balance at $V = R - 10$, and it is on its way there. The trunk that the two share is torn along, and what is
-# left of the policy is an EOS. (Many logs show the critic's **explained variance**,
+# are in balance at $V = R - 10$, and it is on its way there. The shared trunk is dragged along, and all that is left
+# of the policy is an EOS. (Many logs show the critic's **explained variance**,
 # $1 - \mathrm{Var}(\text{returns} - \text{values}) / \mathrm{Var}(\text{returns})$. A variance does not see what is
 # common to all: take 10 from every value, and it stays as it was. Log the two means as well.)
 #
 # **Shifted.** The last token's advantage is its score minus 0: not "better than expected", only "paid so much". With
-# scores below zero to end is punished. Whether that comes to anything depends on how soon the scores rise above zero: in
-# one lab nothing is to be seen at all, in another hardly an answer ends any more. It is the same code. **One healthy
-# seed does not make the code healthy.**
+# scores below zero, ending is punished. How much harm that does depends on how soon the scores rise above zero: in
+# one lab nothing can be seen, in another hardly any answer ends. It is the same code. **One healthy seed does not
+# make the code healthy.**
 #
 # ## A price that nobody pays
 #
-# The last one passes every test so far. The batch's mean KL is taken from every score, the books balance, the loss is
-# the same to the last digit in the first round. But what is taken from all alike does not say who caused it, and
-# whitening removes it altogether. **It is a run with $\beta = 0$. What did the log show?**
+# The last one passes every test so far. The batch's mean KL is subtracted from every score, the books balance, the
+# loss is the same to the last digit in the first round. But what is subtracted from all alike does not say which
+# answer caused it, and whitening removes it altogether. **It is a run with $\beta = 0$. What did the log show?**
 
 # %% constant
 print(inspect.getsource(clinic.constant_kl))
-both = [(ward["patients"][clinic.NAMES.index("constant KL")], ward["known"]) for ward in stored.wards().values()]
+both = stored.beside_known("constant KL")
 print("a constant KL against the known run, lab by lab")
 for sick, known in both:
     ends = [(run["log"]["score"][-1], run["log"]["kl"][-1], run["end"]["gold"]) for run in (sick, known)]
@@ -454,9 +456,9 @@ claims({
 # %% [markdown] play-text
 # ## The ward
 #
-# Two labs, eight patients each, under letters; guess, and be told. The button runs the patient's sabotaged code again,
-# live, with another seed: half a minute, most of it for the reward model. (Same bug, other numbers: is the signature
-# still there?)
+# Two labs, eight patients each, under letters; make a guess, and see whether it is right. The button runs the
+# patient's sabotaged code again, live, with another seed: half a minute, most of it for the reward model. (Same bug,
+# other numbers: is the signature still there?)
 
 # %% play
 frames, names = {}, [drawn.UNDECIDED, *clinic.BUGS]
@@ -478,7 +480,7 @@ patient, known = stored.ninth(seed=SEED)
 figure, axes = plt.subplots(2, 4, figsize=(9.6, 4.2), sharex=True)
 drawn.dashboard(axes.flat, patient["log"], known["log"])
 axes[0, 0].legend(fontsize=7)
-plots.show(figure, alt="Eight panels of the ninth run beside a good one: score, KL, length, share finished and more.")
+plots.show(figure, alt="The ninth run beside a good one: score, KL, length, share finished and more.")
 for prompt, answer in patient["answers"]:
     print(f"{prompt:<28} {answer or '(nothing)'}")
 
@@ -492,16 +494,16 @@ for prompt, answer in patient["answers"]:
 # 5. How much a bug hurts depends on things that nobody chose, such as the zero of the scores, or the seed.
 
 # %% [markdown] questions
-# ## To think about
+# ## Three questions
 #
 # **1.** A colleague's log has a KL of -3 per answer. Can a KL be negative? What would you look at?
 #
 # <details><summary>Answer</summary>
 #
-# The KL cannot; its estimate from samples of the policy can, a little, and less with more samples. -3 is none. The
-# samples are then not those of the policy whose log-probabilities stand above the line: tokens that nobody sampled are
-# counted (prompt, padding), or the sampler's weights or temperature are others. In this clinic, too, the negative ones
-# are runs with a wrong mask: padding counted.
+# The KL cannot; its estimate from samples of the policy can, a little, and less with more samples. -3 is not such a
+# fluctuation. Then the samples are not those of the policy in the numerator of the log-ratio: tokens that nobody
+# sampled are counted (prompt, padding), or the sampler's weights or temperature differ. In this clinic, too, the
+# negative ones are runs with a wrong mask: padding counted.
 # </details>
 #
 # **2.** Why does whitening make "constant KL" all but the same as no penalty at all, and the flipped sign not?
@@ -541,7 +543,7 @@ for prompt, answer in patient["answers"]:
 # **Next:** exercises 10.1 to 10.4, in `exercises/10_ppo_implementation.ipynb`. Then chapter 11: PPO against DPO.
 # %% [exercises]
 # %% [markdown] title
-# # 10 · Exercises: the books, a diagnosis, a mending
+# # 10 · Exercises: the books, a diagnosis, a repair
 #
 # Four functions, about an hour and a half. Write each body, run the cell, then run its check. In the end your own
 # functions train a language model, and a run that nobody has seen is drawn for you to diagnose.

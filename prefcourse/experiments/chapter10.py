@@ -117,10 +117,29 @@ def _read(run: dict) -> dict:
     return run | {"log": {key: [float(x) for x in column.split()] for key, column in run["log"].items()}}
 
 
+def every_run() -> list[dict]:
+    """Known runs and patients, of all labs."""
+    return [run for ward in wards().values() for run in (ward["known"], *ward["patients"])]
+
+
+def found_by(test: Callable[[Log], bool]) -> list[str]:
+    """What they have, the runs of all labs whose log is suspect by this test; sorted."""
+    return sorted(run["name"] for run in every_run() if test(run["log"]))
+
+
+def beside_known(name: str) -> list[tuple[dict, dict]]:
+    """The run with this bug and the run that is known to be good, lab by lab."""
+    return [(ward["patients"][NAMES.index(name)], ward["known"]) for ward in wards().values()]
+
+
 def far(name: str) -> list[float]:
     """The KL of the last three kept rounds, as a multiple of that of the known run, lab by lab."""
-    pairs = [(ward["patients"][NAMES.index(name)]["log"], ward["known"]["log"]) for ward in wards().values()]
-    return [sum(log["kl"][-3:]) / sum(known["kl"][-3:]) for log, known in pairs]
+    return [sum(run["log"]["kl"][-3:]) / sum(known["log"]["kl"][-3:]) for run, known in beside_known(name)]
+
+
+def lost(name: str) -> list[float]:
+    """Gold of the known run minus gold of the one with this bug, lab by lab."""
+    return [known["end"]["gold"] - run["end"]["gold"] for run, known in beside_known(name)]
 
 
 def means_of_labs() -> dict[tuple[float, str], dict[str, float]]:

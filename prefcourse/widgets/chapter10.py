@@ -79,7 +79,7 @@ def ward_round(run: Callable[..., dict], *, frames: Mapping[Key, dict], start: d
             ax.set_xlabel("round", fontsize=8)
         return sentence(settings["guess"], here)
 
-    return explore(run, draw, frames=frames, title="Which bug?", start=start, size=(9.6, 4.4), **controls)
+    return explore(run, draw, frames=frames, title="The ward", start=start, size=(9.6, 4.4), **controls)
 
 
 def sentence(guess: str, here: dict) -> str:

@@ -14,13 +14,13 @@
 # - compare methods with one budget of labels, on one KL axis, with equal tuning, over seeds;
 # - say whether a difference on the same questions is one, with a paired bootstrap.
 #
-# **Time.** 60 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute the
-# first time.
+# **Time.** 60 minutes to read; all cells together take half a minute on one CPU core, and a minute the first
+# time.
 #
 # **Before.** Chapter 3 (the optimum is a tilt; DPO's loss), chapter 5 (what DPO's settings do), chapter 8 (the
 # frontier, and what a nat is). PPO is chapters 9 and 10.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import math
@@ -52,8 +52,8 @@ SEED = 0
 # more are just wrong. The reference mostly gives the usual answer; an excellent one comes twice in a thousand.
 #
 # Somebody collected pairs, and they show the first three answers only. Perhaps they are from another model, which
-# never says the others. People have judged very many of these pairs, by Bradley-Terry, so that there is no noise to
-# blame.
+# never says the others. People have judged very many of these pairs, by Bradley-Terry, so that no lack of labels is
+# to blame.
 #
 # DPO's loss for a pair with $i$ chosen and $j$ rejected is $-\log\sigma(m)$ with the margin
 #
@@ -72,7 +72,7 @@ names = ("usual", "good", "excellent", "wrong", "worse", "nonsense")
 right, wrong = torch.tensor([[1, 1, 2, 0, 0, 0], [1, 0, 0, 1, 2, 3]], dtype=torch.float64)
 reference = torch.tensor([[0.70, 0.10, 0.002, 0.10, 0.06, 0.038]], dtype=torch.float64).log()  # (1, 6)
 world, beta = TableWorld((right - wrong)[None], reference), 0.5
-shown = torch.tensor([[0, 0, 0, -math.inf, -math.inf, -math.inf]])  # who writes the pairs: the first three, evenly
+shown = torch.tensor([[0, 0, 0, -math.inf, -math.inf, -math.inf]])  # logits of the writer: the first three
 
 
 def descend(loss, parameters, size=1 / beta**2, steps=400):
@@ -95,14 +95,11 @@ def unseen(logits):
 
 offline, best = descend(dpo_loss, reference)[-1], world.optimum(beta)
 figure, ax = plt.subplots(figsize=(7.0, 3.6))
-bars(ax, names, Slide(*(policy.softmax(-1)[0].tolist() for policy in (reference, best, offline))), [])
+bars(ax, names, Slide.of_logits(reference, best, offline), [])
 ax.axvspan(2.5, 5.5, color=plots.REFERENCE, alpha=0.12)
 ax.set(title="Grey: answers that no pair shows", ylim=(0, 0.8))
-plots.show(
-    figure,
-    alt="Six answers. DPO lowers the usual answer from 0.70 to about 0.25 and raises all others; the three that no "
-    "pair shows have half of the mass. The optimum hardly gives those.",
-)
+alt = "DPO lowers the usual answer from 0.70 to about 0.25; the three unseen ones get half of the mass."
+plots.show(figure, alt=alt)
 
 # %% offline-claims
 for name, policy in {"reference": reference, "DPO": offline, "optimum": best}.items():
@@ -110,10 +107,10 @@ for name, policy in {"reference": reference, "DPO": offline, "optimum": best}.it
     print(f"unseen answers {unseen(policy):.2f}, KL {world.kl(policy):.2f}")
 seen_rewards = world.reward[0, :3]
 moved = reference[0, :3] + (seen_rewards - seen_rewards.mean()) / beta
+before, after = map(world.expected_reward, (reference, offline))
 claims({
-    "DPO is at the minimum of its loss, within a millionth": dpo_loss(offline) - dpo_loss(best) < 1e-6,
-    "the optimum has the same loss": abs(dpo_loss(offline) - dpo_loss(best)) < 1e-6,
-    "DPO's policy has less gold than the reference": world.expected_reward(offline) < world.expected_reward(reference),
+    "DPO's loss is the optimum's, within a millionth": abs(dpo_loss(offline) - dpo_loss(best)) < 1e-6,
+    "its policy has less gold than the reference": after < before,
     "it gives unseen answers twice as often": unseen(offline) > 2 * unseen(reference),
     "seen logits moved by (reward - mean reward) / beta": torch.allclose(offline[0, :3], moved, atol=1e-4),
     "unseen ones did not move": torch.equal(offline[0, 3:], reference[0, 3:]),
@@ -125,17 +122,17 @@ claims({
 # policy between the two.
 #
 # Where did the mass go? The usual answer's logit fell by 2, which frees more than half of all probability. The
-# excellent one's rose by 2, and $e^2$ times 0.002 is still next to nothing. What is freed goes to all, in
-# proportion; mostly to answers of which DPO knows nothing. Nobody pushed them up. They were only never pushed down.
+# excellent one's rose by 2, and $e^2$ times 0.002 is still next to nothing. What is freed goes to all, in proportion;
+# mostly to answers of which DPO knows nothing. Nobody pushed them up; they were just never pushed down.
 #
-# This is no rare accident. Two in a thousand is *much* for any single answer of a language model. Chapter 5 saw the
-# log-probabilities of chosen answers fall during training, and their mass must go somewhere.
+# This is not a rare accident. Two in a thousand is *much* for any single answer of a language model. Chapter 5 saw
+# the log-probabilities of chosen answers fall during training, and their mass must go somewhere.
 #
 # ## The same knowledge, the other loss
 #
-# "So take PPO." PPO needs a reward, and the reward comes from the same pairs. Fit a reward model that is a table,
-# a score per answer, beginning with 0. The argument from above holds for it word by word: scores of unseen answers
-# never move and stay 0, the three others' scores add up to 0.
+# "So take PPO." PPO needs a reward, and the reward comes from the same pairs. Fit a reward model that is a table, a
+# score per answer, beginning with 0. The argument above holds for it word for word: the scores of unseen answers
+# never move and stay 0, and those of the other three add up to 0.
 #
 # And PPO with a penalty goes to the tilt of that score (chapters 3 and 9):
 # $\pi \propto \pi_{\text{ref}}\,e^{s/\beta}$. **Predict: how far is it from DPO's policy?**
@@ -149,7 +146,7 @@ def bradley_terry(score):  # on the same labels
 
 scores = descend(bradley_terry, torch.zeros_like(reference), size=2)[-1]
 by_ppo = optimal_policy(reference, scores, beta)
-print("scores:", ", ".join(f"{name} {score:+.2f}" for name, score in zip(names, scores[0], strict=True)))
+print("scores:", *(f"{name} {score:+.2f}" for name, score in zip(names, scores[0], strict=True)))
 print("gold: DPO {:+.2f}, PPO {:+.2f}".format(*map(world.expected_reward, (offline, by_ppo))))
 claims({"no answer's probability differs by 1e-5": torch.allclose(by_ppo.exp(), offline.softmax(-1), atol=1e-5)})
 
@@ -161,16 +158,16 @@ claims({"no answer's probability differs by 1e-5": torch.allclose(by_ppo.exp(), 
 #
 # ## A reward that reads
 #
-# A reward model of text is no table. It has seen that one wrong statement costs a point, and it recognises a wrong
-# statement in an answer that it never saw. Let ours count: score $= a\cdot$right $+\; b\cdot$wrong, two numbers fitted
-# to the same labels. **What will it say about nonsense? And if DPO's policy may count, too?** Its logits are then
-# $z = z^{\text{ref}} + a\cdot$right $+\; b\cdot$wrong.
+# A reward model of text is not a table. It has seen that one wrong statement costs a point, and it recognises a wrong
+# statement in an answer that it never saw. Let ours count: score $= a\cdot$right $+\; b\cdot$wrong, two numbers
+# fitted to the same labels. **What will it say about nonsense? And if DPO's policy may count, too?** Its logits are
+# then $z = z^{\text{ref}} + a\cdot$right $+\; b\cdot$wrong.
 
 # %% reads
-counts = torch.stack([right, wrong])  # (2, 6)
-weights = descend(lambda w: bradley_terry(w @ counts), torch.zeros(1, 2, dtype=torch.float64), size=2)[-1]
+counts, nothing = torch.stack([right, wrong]), torch.zeros(1, 2, dtype=torch.float64)  # (2, 6), (1, 2)
+weights = descend(lambda w: bradley_terry(w @ counts), nothing, size=2)[-1]
+shift = descend(lambda w: dpo_loss(reference + w @ counts), nothing, size=2)[-1]
 readers = {"PPO, reward that reads": optimal_policy(reference, weights @ counts, beta)}
-shift = descend(lambda w: dpo_loss(reference + w @ counts), torch.zeros(1, 2, dtype=torch.float64), size=2)[-1]
 readers["DPO, policy that reads"] = reference + shift @ counts
 print("a right statement {:+.2f}, a wrong one {:+.2f}".format(*weights[0]))
 for name, policy in readers.items():
@@ -181,17 +178,17 @@ claims({
 })
 
 # %% [markdown] reads-after
-# Both are mended, by the same means: **what carries over to unseen answers is decided by who can read, not by the
-# loss.** In practice the two read differently. A reward model looks at a finished answer and gives one number. DPO's
-# reward is a sum of log-ratios, word by word, of a model that must also be able to *write*. To judge is often easier
-# to learn than to write; that is where Swamy et al. see PPO's advantage.
+# The same means cures both: **what generalises to unseen answers depends on who can read, not on the loss.** In
+# practice the two read differently. A reward model looks at a finished answer and gives one number. DPO's reward is a
+# sum of log-ratios, word by word, of a model that must also be able to *write*. To judge is often easier to learn
+# than to write; that is where Swamy et al. see PPO's advantage.
 #
 # A reward that reads can also misread, and then with confidence. Both cases await us in PocketWorld.
 #
 # ## Fresh labels
 #
 # The other remedy: look again. In **online DPO** the policy answers twice, somebody says which answer is better, one
-# step is taken, and then it answers anew. The loss is the same; only the pairs are the policy's own. An unseen
+# step is taken, and then it answers again. The loss is the same; only the pairs are the policy's own. An unseen
 # answer remains unseen only as long as nobody gives it.
 #
 # The table stays a table. The one change is the second argument: who writes the pairs. **Will the bad answers be
@@ -206,29 +203,30 @@ def fresh_loss(logits):  # infinitely many labels on pairs of the policy itself
 losses = {"DPO": dpo_loss, "online DPO": fresh_loss}
 paths = {name: descend(loss, reference, steps=1000) for name, loss in losses.items()}
 end = paths["online DPO"][-1]
+lost = (world.reward * (best.exp() - end.softmax(-1))).sum()
 claims({
-    "online DPO ends within 0.02 of the optimum's gold": (world.reward * (best.exp() - end.softmax(-1))).sum() < 0.02,
+    "online DPO ends within 0.02 of the optimum's gold": lost < 0.02,
     "on unseen answers it keeps less than 2 %": unseen(end) < 0.02,
 })
 
+
 # %% fresh-figure
+def gold_of(path):
+    return (path.softmax(-1) * world.reward).sum(-1).mean(-1)
+
+
 figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.2))
-quantities = {"gold": lambda path: (path.softmax(-1) * world.reward).sum(-1).mean(-1), "mass of unseen answers": unseen}
-for ax, (name, quantity) in zip(axes, quantities.items(), strict=True):
+for ax, name, quantity in zip(axes, ("gold", "mass of unseen answers"), (gold_of, unseen), strict=True):
     plots.curves(ax, {n: (range(1, 1002), quantity(path)) for n, path in paths.items()}, ylabel=name)
     ax.set(xscale="log", xlabel="step (log axis; 1 is the start)")
 axes[0].axhline(world.expected_reward(best), color=plots.GOLD, linestyle=":")
-plots.show(
-    figure,
-    alt="Left: gold. DPO falls at once and stays below its start; online DPO rises to the dotted line, the optimum. "
-    "Right: the mass of unseen answers grows with DPO to one half and vanishes with online DPO.",
-)
+alt = "DPO: gold falls at once, the mass of unseen answers grows to one half. Online DPO: up to the optimum."
+plots.show(figure, alt=alt)
 
 # %% [markdown] fresh-after
-# **Takeaway: with fresh labels the very same loss finds the optimum.** Bad answers are pushed down whenever they
-# are given. Rare good ones are found as they become less rare: the late rise, after some five hundred steps, is the
-# excellent answer. No gradient flows through the sampling: it only
-# decides which questions are asked.
+# **Takeaway: with fresh labels the very same loss finds the optimum.** Bad answers are pushed down whenever they are
+# given. Rare good ones are found as they become less rare: the late rise, after some five hundred steps, is the
+# excellent answer. No gradient flows through the sampling: it only decides which answers are compared.
 #
 # ## Play
 #
@@ -242,18 +240,17 @@ choices |= {"usual, excellent, wrong": [0, 2, 3], "all but nonsense": [0, 1, 2, 
 
 
 def run(seed, covered, beta):
-    here = torch.isin(torch.arange(6), torch.tensor(choices[covered]))[None]
-    writer = torch.zeros_like(reference).masked_fill(~here, -math.inf)
-    r = world.reward
+    here, r = torch.isin(torch.arange(6), torch.tensor(choices[covered]))[None], world.reward
     logits = reference + torch.where(here, r - r[here].mean(), 0.0) / beta  # the end of the road, as derived
     if seed:
-        prompt, i, j = world.sample_pairs(300, data_logits=writer, generator=torch.Generator().manual_seed(seed))
+        writer, draw = torch.zeros_like(r).masked_fill(~here, -math.inf), torch.Generator().manual_seed(seed)
+        prompt, i, j = world.sample_pairs(300, data_logits=writer, generator=draw)
 
         def of_the_drawn(z):
             return -logsigmoid(beta * (world.log_ratio(z)[prompt, i] - world.log_ratio(z)[prompt, j])).mean()
 
         logits = descend(of_the_drawn, reference, size=2 / beta**2, steps=300)[-1]
-    return Slide(*(policy.softmax(-1)[0].tolist() for policy in (reference, world.optimum(beta), logits)))
+    return Slide.of_logits(reference, world.optimum(beta), logits)
 
 
 # %% panel
@@ -262,15 +259,15 @@ start = {"covered": "usual, good, excellent", "beta": 0.5}
 coverage(run, names, choices, world.reward[0].tolist(), start=start, **controls)
 
 # %% [markdown] play-after
-# Without the excellent answer DPO does *better* at 0.5: the rarer what is praised, the further everything else must
-# fall. At 0.1 the excellent answer has risen far enough to take all, and the leak has healed. And a single *wrong*
-# answer among the pairs helps more than a good one: whoever is to be pushed down must be shown. It is no matter of
-# more labels; their number is infinite in every frame.
+# Without the excellent answer DPO does *better* at 0.5: the rarer the praised answer, the further everything else
+# must fall. At 0.1 the excellent answer has risen far enough to take all, and the leak is closed. And a single
+# *wrong* answer among the pairs helps more than a good one: whoever is to be pushed down must be shown. More labels
+# would not help: their number is infinite in every frame.
 #
 # ## One budget, five ways to spend it
 #
-# Now PocketWorld, and the question everybody asks: which is better? It has no answer before it is said what is
-# held equal. Here is what we hold equal, or as equal as we can:
+# Now PocketWorld, and the question everybody asks: which is better? That has no answer until one says what is held
+# equal. Here is what we hold equal, or as nearly equal as we can:
 #
 # | | |
 # |---|---|
@@ -326,7 +323,7 @@ stale, fresh = (found.sample_gold.mean(1) for found in judged.values())  # (128,
 paired, unpaired = interval(fresh, stale), interval(fresh, stale, others=True)
 print("fresh labels minus offline, 95 %: {:+.1f} to {:+.1f}".format(*paired))
 claims({
-    "the two policies find the same questions hard": torch.corrcoef(torch.stack([fresh, stale]))[0, 1] > 0.2,
+    "both find the same questions hard": torch.corrcoef(torch.stack([fresh, stale]))[0, 1] > 0.2,
     "0 is not in the paired interval": paired[0] > 0,
     "paired, the interval is narrower": paired.diff() < unpaired.diff(),
 })
@@ -337,23 +334,18 @@ claims({
 #
 # ## Equal effort
 #
-# A comparison of a tuned method with an untuned one is won by the tuner. So all four loops had the same four learning
-# rates to choose from, at the middle of their dial. **Would everybody have come out the same with the usual 5e-4?**
+# If one method is tuned and the other is not, the tuned one wins. So all four loops had the same four learning rates
+# to choose from, at the middle of their dial. **Would the order be the same at the usual 5e-4?**
 
 # %% tuning
 (tuned,) = experiments.load("11_tuning")
-rates = chapter11.TUNING["rates"]
+rates, winners = chapter11.TUNING["rates"], {}
 print(f"{'gold on seed 3':<20}", *(f"{rate:>8.1e}" for rate in rates))
 for method in chapter11.RATES:
     gold = [row["gold"] for row in tuned if row["method"] == method]
-    print(f"{method:<20}", *(f"{value:8.2f}" for value in gold), f"  -> {rates[int(np.argmax(gold))]:.1e}")
-claims({
-    "the runs below use, for each, the rate with most gold": all(
-        chapter11.RATES[row["method"]] == row["learning_rate"]
-        for row in tuned
-        if row["gold"] == max(r["gold"] for r in tuned if r["method"] == row["method"])
-    ),
-})
+    winners[method] = rates[int(np.argmax(gold))]
+    print(f"{method:<20}", *(f"{value:8.2f}" for value in gold), f"  -> {winners[method]:.1e}")
+claims({"the runs below use, for each, the rate with most gold": winners == chapter11.RATES})
 
 # %% [markdown] plane-text
 # With the usual rate, fresh labels would have looked worse than offline DPO: their sixteen steps need to be larger.
@@ -362,46 +354,48 @@ claims({
 # ## Five methods on one plane
 #
 # The runs are made by `prefcourse build --figures 11_methods`; settings and versions are stored beside them. Left is
-# what is true, right what PPO, online DPO and best of n were told to raise: the score of the reward model, all of
-# whose knowledge is in the 1,024 labels. Lines are means over three seeds, as far as every seed came; bands reach
-# from the lowest seed to the highest. Along a method's line $\beta$ falls, or n grows. The black line is the roof: the
-# optimum for gold, from 128 answers of the SFT model to each question, without training (chapter 8); it is dotted where
-# fewer than ten answers carry it. The grey one is the optimum for the *score*: what perfect PPO would do.
+# what is true, right what PPO, online DPO and best of n were told to raise: the score of the reward model, which
+# knows only what is in the 1,024 labels. Lines are means over three seeds, as far as every seed came; bands reach
+# from the lowest seed to the highest. Along a method's line $\beta$ falls, or n grows. The black line is the frontier
+# of chapter 8, the roof: the optimum for gold, from 128 answers of the SFT model to each question, without training.
+# The cell below prints how many of them carry it at each distance; below ten it is dotted. The grey one is the
+# optimum for the *score*: what perfect PPO would do.
 #
 # **Papers find PPO and online methods ahead. Will it be so on the left? On the right? Where does the method with
 # fresh labels lie?**
 
-# %% plane
-seeds = experiments.load("11_methods")
-figure, axes = plt.subplots(1, 2, figsize=(10.4, 4.6), layout="constrained")
-plots.reward_kl_plane(axes[0], {}, frontier=chapter11.roof(seeds)).get_legend().remove()
-for ax, what, title in zip(axes, ("gold", "score"), ("What is true", "What the reward model says"), strict=True):
+# %% roof
+seeds, bands = experiments.load("11_methods"), {}
+for what in ("gold", "score"):
     methods = ("PPO", "DPO", "online DPO", "best of n", "DPO, fresh labels")
-    bands = {name: chapter11.band(seeds, "own", name, what) for name in methods}
-    plots.banded_curves(ax, bands, xlabel="KL from the SFT model (nats)", ylabel=what)
+    bands[what] = {name: chapter11.band(seeds, "own", name, what) for name in methods}
+roof = chapter11.roof(seeds)
+carried = (f"{point.effective_sample_size:.0f} at {point.kl:.1f}" for point in roof[::3])
+print("effective sample size of the roof, of 128 answers, at so many nats:", ", ".join(carried))
+
+# %% plane
+figure, axes = plt.subplots(1, 2, figsize=(10.4, 4.6), layout="constrained")
+plots.reward_kl_plane(axes[0], {}, frontier=roof).get_legend().remove()
+for ax, (what, lines) in zip(axes, bands.items(), strict=True):
+    plots.banded_curves(ax, lines, xlabel="KL from the SFT model (nats)", ylabel=what)
     kl, _, middle, _ = chapter11.band(seeds, "own", "optimum for the score", what)
     ax.plot(kl, middle, "--", color=plots.REFERENCE, label="optimum for the score", zorder=1)
-    ax.set(xlim=(0, 2.5), title=title)
-axes[0].set(ylim=(0.3, 2.3))
+axes[0].set(xlim=(0, 2.5), ylim=(0.3, 2.3), title="What is true")
+axes[1].set(xlim=(0, 2.5), title="What the reward model says")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plots.show(
     figure,
-    alt="Left, gold against KL: all lie far below the roof. DPO with fresh labels ends highest, offline DPO next; PPO, "
-    "best of n and online DPO lie together. Right, the score: the order is turned over, best of n and PPO lead.",
+    alt="Gold: all far below the roof; DPO with fresh labels ends highest, offline DPO next, PPO, best of n and "
+    "online DPO together. Score: the order is turned over, best of n and PPO lead.",
 )
-
-# %% roof
-carried = (f"{point.effective_sample_size:.0f} at {point.kl:.1f}" for point in chapter11.roof(seeds)[::3])
-print("effective sample size of the roof, of 128 answers, at so many nats:", ", ".join(carried))
 
 # %% plane-claims
 at = {"seeds": seeds, "source": "own", "kl": 0.8}
 gold, score = (chapter11.gap("DPO", "PPO", what, **at) for what in ("gold", "score"))  # one number per seed
 perfect = chapter11.gap("PPO", "optimum for the score", "gold", **at)
 early = chapter11.gap("DPO, fresh labels", "DPO", "gold", **at)
-late = chapter11.most_gold(seeds, "own", "DPO, fresh labels") - chapter11.most_gold(seeds, "own", "DPO")
-print("DPO minus PPO at 0.8 nats, gold; seeds 0, 1, 2:", *(f"{x:+.2f}" for x in gold))
-print("DPO minus PPO at 0.8 nats, score; seeds 0, 1, 2:", *(f"{x:+.2f}" for x in score))
+late = np.subtract(*(chapter11.most_gold(seeds, "own", name) for name in ("DPO, fresh labels", "DPO")))
+print("DPO minus PPO at 0.8 nats: gold", *(f"{x:+.2f}" for x in gold), "score", *(f"{x:+.2f}" for x in score))
 print("fresh minus offline DPO, the best of each, gold:", *(f"{x:+.2f}" for x in late))
 claims({
     "DPO has at least 0.1 more gold than PPO, under each seed": gold.min() > 0.1,
@@ -415,16 +409,17 @@ claims({
 # **Takeaway: offline DPO leads PPO in gold and trails it in score. Fresh labels go further than either.** Three things
 # are in this figure:
 #
-# - **Judge and teacher.** By the score PPO is ahead under every seed: that is what it climbed. By gold it is behind. Who
-#   compares methods by the reward model that trained one of them, has given the answer with the question.
-# - **The reward model is the ceiling.** PPO has the gold that perfect training on this score would have; so, about, have
-#   online DPO and best of n. Their optimisers are not at fault, and no other would do better: with 1,024 noisy labels,
-#   this score knows no more. Offline DPO learnt another reward from the same labels (chapter 8 noticed it), and here it
-#   is the better one. Nothing is unseen that matters: the pairs are the SFT model's own answers.
-# - **Freshness.** Near the SFT model old pairs are as good as fresh ones; they *are* fresh there. Further out offline DPO
-#   gains no more, while DPO with as many human labels, on what the policy now says, goes on rising. That gap no loss
-#   explains. (From the SFT model to a method's first point there is only a straight line; the points begin at 0.3 to
-#   0.8 nats.)
+# - **Judge and teacher.** By the score PPO is ahead under every seed: that is what it climbed. By gold it is behind.
+#   Whoever compares methods by the reward model that trained one of them has fixed the answer in advance.
+# - **The reward model is the ceiling.** PPO has the gold that perfect training on this score would have, and so,
+#   roughly, have online DPO and best of n. Their optimisers are not at fault, and no other would do better: with
+#   1,024 noisy labels, this score knows no more. Offline DPO learnt another reward from the same labels (chapter 8
+#   noticed it), and here it is the better one. Nothing is unseen that matters: the pairs are the SFT model's own
+#   answers.
+# - **Freshness.** Near the SFT model old pairs are as good as fresh ones; they *are* fresh there. Further out offline
+#   DPO gains no more, while DPO with as many human labels, on what the policy now says, goes on rising. The loss does
+#   not explain that gap: it is the same in both. (From the SFT model to a method's first point there is only a
+#   straight line; the points begin at 0.3 to 0.8 nats.)
 #
 # ## Somebody else's pairs
 #
@@ -438,22 +433,18 @@ claims({
 
 # %% coverage
 figure, rows = plt.subplots(2, 3, figsize=(10.4, 5.6), sharey="row", sharex=True, layout="constrained")
-for column, source in enumerate(("own", "mediocre", "poor")):
-    for ax, what in zip(rows[:, column], ("gold", "unseen"), strict=True):
-        for name in ("PPO", "DPO"):
-            for number, seed in enumerate(seeds):
-                way = chapter11.way(seed, source, name)
-                style = plots.look(name) | {"label": "" if number else name, "markersize": 4, "linewidth": 1}
-                ax.plot([point["kl"] for point in way], [point[what] for point in way], **style)
-    rows[0, column].set_title(f"pairs: {source}")
-    rows[1, column].set(xscale="symlog", xlabel="KL (nats)", xticks=[0, 1, 3, 10], xticklabels=[0, 1, 3, 10])
+for column, source in zip(rows.T, ("own", "mediocre", "poor"), strict=True):
+    for ax, what in zip(column, ("gold", "unseen"), strict=True):
+        plots.curves_by_seed(ax, {name: chapter11.ways(seeds, source, name, what) for name in ("PPO", "DPO")})
+    column[0].set_title(f"pairs: {source}")
+    column[1].set(xscale="symlog", xlabel="KL (nats)", xticks=[0, 1, 3, 10], xticklabels=[0, 1, 3, 10])
 rows[0, 0].set_ylabel("gold")
 rows[1, 0].set_ylabel("share of unseen answers")
 rows[0, 0].legend()
 plots.show(
     figure,
-    alt="Gold and share of unseen answers against KL. Own pairs: DPO above PPO. Mediocre pairs: PPO rises, DPO falls "
-    "below its start, and more of it is unseen. Poor pairs: both fall, PPO furthest, to answers that the pairs show.",
+    alt="Own pairs: DPO above PPO. Mediocre pairs: PPO rises, DPO falls below its start, and more of it is unseen. "
+    "Poor pairs: both fall, PPO furthest, to answers that the pairs show.",
 )
 
 # %% coverage-ends
@@ -467,6 +458,7 @@ for source in ("own", "mediocre", "poor"):
 # %% coverage-claims
 lead = chapter11.gap("PPO", "DPO", "gold", seeds=seeds, source="mediocre", kl=1)
 lured = chapter11.at_beta(0.1, "score", seeds=seeds, source="poor", method="PPO")
+lured -= [seed["poor"]["reference"]["score"] for seed in seeds]
 claims({
     "mediocre: PPO leads by 0.1 at one nat, each seed": lead.min() > 0.1,
     "there DPO ends below the SFT model": won["mediocre", "DPO"].max() < 0,
@@ -478,14 +470,14 @@ claims({
 })
 
 # %% [markdown] coverage-after
-# **Takeaway: without coverage either may fail, and which one depends on who reads better what it never saw.**
+# **Takeaway: without coverage either may fail; which one depends on which reads better what it never saw.**
 #
-# With mediocre pairs it is as the papers say. To DPO they are strange answers: margins between them can be learnt
-# by moving words that the policy needs elsewhere, and its loss cannot see what becomes of the rest. Nine in ten of its
-# answers or more are unseen, and hardly fewer were so before training; but they are worse now than the SFT model's
-# unseen ones. The reward model learnt from the same pairs that right facts are good and wrong ones bad. It reads that
-# in new answers, too, and PPO asks it about its *own*. (The one run of online DPO on these pairs, at β = 3, ends
-# between 0.3 and 0.5 above the SFT model: it asks, too.)
+# With mediocre pairs it is as the papers say. To DPO these are strange answers: it can learn the margins between them
+# by moving words that the policy needs elsewhere, and its loss cannot see what becomes of the rest. At least nine in
+# ten of its answers are unseen. That was nearly so before training; but now they are worse. The reward model learnt
+# from the same pairs that right facts are good and wrong ones bad. It reads that in new answers, too, and PPO asks it
+# about its *own*. (Online DPO was run once on these pairs, at β = 3, where it goes about one nat; it ends between 0.3
+# and 0.5 above the SFT model: it asks, too.)
 #
 # With poor pairs the reward model has only seen filler, and has no idea that facts are worth anything. PPO trusts it
 # and goes where the score is high: in two seeds of three *into* the data, to a few words of filler. DPO is pulled less
@@ -497,22 +489,23 @@ claims({
 # %% [markdown] cost-text
 # ## What it costs
 #
-# **Which method is dearest?** Seconds are those of one core, as multiples of offline DPO's training.
+# **Which method is the most expensive?** Seconds are those of one core, as multiples of offline DPO's training.
 
 # %% cost
 # NBVAL_IGNORE_OUTPUT
-base = np.mean([run["seconds"] for seed in seeds for run in seed["own"]["runs"] if run["method"] == "DPO"])
-fitting = np.mean([seed["own"]["fitting"] for seed in seeds])
+spent, fitting = chapter11.seconds(seeds, "own"), np.mean([seed["own"]["fitting"] for seed in seeds])
 print(f"{'':<20}{'training':>9}{'of it reward model':>20}{'labels':>9}{'each answer':>13}")
 for method in chapter11.RATES:
-    mean = np.mean([run["seconds"] for seed in seeds for run in seed["own"]["runs"] if run["method"] == method])
     extra = fitting if method in ("PPO", "online DPO") else 0.0
-    print(f"{method:<20}{(mean + extra) / base:>9.1f}{extra / base:>20.1f}{1024:>9,}{'1':>13}")
-print(f"{'best of n':<20}{fitting / base:>9.1f}{fitting / base:>20.1f}{1024:>9,}{'n':>13}")
+    mean, of_it = (spent[method] + extra) / spent["DPO"], extra / spent["DPO"]
+    print(f"{method:<20}{mean:>9.1f}{of_it:>20.1f}{1024:>9,}{'1':>13}")
+only = fitting / spent["DPO"]
+print(f"{'best of n':<20}{only:>9.1f}{only:>20.1f}{1024:>9,}{'n':>13}")
 
-# %% [markdown] summary
-# In training it is PPO, online DPO close behind. Best of n hardly trains and pays with every answer instead. And one
-# price is not in the table: fresh labels need people who are there sixteen times, whenever the policy has answered.
+# %% [markdown] cost-after
+# In training PPO is the most expensive, with online DPO close behind. Best of n hardly trains and pays with every
+# answer instead. And one price is not in the table: fresh labels need people who are there sixteen times, whenever
+# the policy has answered.
 #
 # ## What this shows, and what it does not
 #
@@ -520,13 +513,14 @@ print(f"{'best of n':<20}{fitting / base:>9.1f}{fitting / base:>20.1f}{1024:>9,}
 # it depends on whose answers the pairs show, on how well the reward model reads what it never saw, and on what one
 # calls success, gold or score. It shows that a label on a fresh answer is worth more than one on an old answer.
 #
-# It does not show which method is better *for you*. Our model has a tenth of a million weights, our answers twenty
-# words, our labels are few, and the reward model sees through the same few. Larger reward models are better judges, and
-# that helps PPO and online DPO, not offline DPO. Whoever has a judge that is right (a test, a proof, chapter 21) has
-# fresh labels for nothing. Three seeds show what is large; of differences below a tenth of a point they say nothing.
-# And the online DPO of our figure is that of one reward model, which nobody asked anything new; with fresh human labels
-# it is another method, drawn beside it.
-#
+# It does not show which method is better *for you*. Our model has a hundred thousand weights, our answers have twenty
+# words, and the labels are few, also for the reward model. Larger reward models are better judges, and that helps PPO
+# and online DPO, not offline DPO. Whoever has a judge that is right (a test, a proof) has fresh labels for nothing.
+# Three seeds show what is large; of differences below a tenth of a point they say nothing. And the online DPO of our
+# figure asks a reward model that never gets a new label; with fresh human labels it is another method, drawn beside
+# it.
+
+# %% [markdown] summary
 # ## In five lines
 #
 # 1. A loss on pairs fixes margins between answers that are shown. Unseen answers take what the others lose, in
@@ -556,9 +550,9 @@ print(f"{'best of n':<20}{fitting / base:>9.1f}{fitting / base:>20.1f}{1024:>9,}
 #
 # <details><summary>Answer</summary>
 #
-# No. On-policy samples bring no new judgement. But it can *use* more of it: the reward model's way to carry over to
-# unseen answers is another one than the policy's, and PPO applies it where the policy now is. If it carries over
-# badly, PPO applies that, too. Fresh labels are the one way to know more.
+# No. On-policy samples bring no new judgement. But it can *use* more of it: the reward model generalises to unseen
+# answers in another way than the policy does, and PPO applies that where the policy now is. If it generalises badly,
+# PPO applies that, too. Fresh labels are the one way to know more.
 # </details>
 #
 # **3.** Two policies differ by 0.05 in gold, with a standard error of 0.04 each. "Not significant," says a reviewer.
@@ -577,7 +571,7 @@ print(f"{'best of n':<20}{fitting / base:>9.1f}{fitting / base:>20.1f}{1024:>9,}
 # | | published | here | why they differ |
 # |---|---|---|---|
 # | PPO and DPO, judged by a reward model | HH-RLHF: {{published:xu-ppo-hh}} | own pairs: PPO ahead in score by 0.05 or more at 0.8 nats, behind in *gold* by 0.1 or more | they have no gold; ours turns the order over. Whether theirs would, nobody knows |
-# | PPO and DPO in all | {{published:xu-ppo-all}} | not with own pairs, yes with mediocre, no with poor ones | our offline pairs are the SFT model's own, and fresh when training begins |
+# | PPO and DPO in all | {{published:xu-ppo-all}} | with own pairs no, with mediocre pairs yes, with poor pairs no | our offline pairs are the SFT model's own, and fresh when training begins |
 # | is it coverage? | coverage and quality of data {{published:tang-coverage}} | without coverage large gaps, in either direction; with it fresh labels still go further | on the second half we agree: samples of the present policy do something that no fixed set of pairs does |
 # | online DPO | {{published:oaif-humans}} | judged by people: ahead; by a reward model of the same labels: behind offline DPO | their judge is a large language model, not made of the same labels; ours knows no more than the pairs |
 

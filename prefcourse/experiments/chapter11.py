@@ -167,6 +167,11 @@ def way(seed: dict, source: str, method: str) -> list[dict]:
     return [found["reference"], *sorted(points, key=lambda point: point["kl"])]
 
 
+def ways(seeds: Sequence[dict], source: str, method: str, what: str) -> list[tuple[list[float], list[float]]]:
+    """KL and `what` along the way of a method, for each seed."""
+    return [tuple([p[name] for p in way(seed, source, method)] for name in ("kl", what)) for seed in seeds]
+
+
 def at_kl(seeds: Sequence[dict], source: str, method: str, what: str, kl) -> np.ndarray:
     """`what` of a method at this KL, (seeds, ...), between its runs on a straight line."""
     ways = [way(seed, source, method) for seed in seeds]
@@ -200,6 +205,12 @@ def band(seeds: Sequence[dict], source: str, method: str, what: str) -> Band:
     kl = np.linspace(0, reach, 60)
     values = at_kl(seeds, source, method, what, kl)
     return kl, values.min(0), values.mean(0), values.max(0)
+
+
+def seconds(seeds: Sequence[dict], source: str) -> dict[str, float]:
+    """What training takes by each method, without the reward model: mean over its runs."""
+    runs = [run for seed in seeds for run in seed[source]["runs"]]
+    return {name: float(np.mean([run["seconds"] for run in runs if run["method"] == name])) for name in RATES}
 
 
 def roof(seeds: Sequence[dict]) -> list[FrontierPoint]:

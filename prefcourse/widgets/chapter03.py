@@ -18,6 +18,11 @@ class Slide(NamedTuple):
     optimum: Sequence[float]
     trained: Sequence[float]  # by DPO, on the labels of one seed
 
+    @classmethod
+    def of_logits(cls, *logits) -> Slide:
+        """The same three as tables of logits with one row, (1, V) each."""
+        return cls(*(table.softmax(-1)[0].tolist() for table in logits))
+
 
 def kl(policy: Sequence[float], other: Sequence[float]) -> float:
     """In nats; what the policy never gives costs nothing."""

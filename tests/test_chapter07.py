@@ -28,7 +28,7 @@ def test_all_claims_of_the_lesson_hold_under_other_seeds(seed):
 
 
 def gold_by_seed(name: str, *columns: str) -> list[dict]:
-    return [{tuple(row[c] for c in columns): row["gold"] for row in part} for part in stored.load(name)]
+    return [{key: row["gold"] for key, row in seed.items()} for seed in stored.by_seed(name, *columns)]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -48,6 +48,45 @@ def test_only_what_is_wrong_by_chance_is_mended_by_more_labels(seed):
     assert 0 < 1.3 * by_chance < by_taste
     words = {(row["labels"], row["pairs"]): row["length"] for row in stored.load("07_wrong")[seed]}
     assert all(words["bias", n] > words["noise", n] + 3 for n in stored.WRONG["sizes"])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_five_votes_make_labels_right_and_new_pairs_make_the_policy_better(seed):
+    found = stored.by_seed("07_votes", "way")[seed]
+    one, majority, em, more = (found[(way,)] for way in ("one vote", "majority", "Dawid-Skene", "more pairs"))
+    assert em["wrong"] < majority["wrong"] < one["wrong"] / 2 and abs(more["wrong"] - one["wrong"]) < 0.03
+    assert more["gold"] > max(one["gold"], majority["gold"], em["gold"])
+    assert more["kl"] < one["kl"] < min(majority["kl"], em["kl"])
+
+
+def test_a_price_by_hand():
+    """From 2 to 3 seconds, 10 pairs with a vote each to 10 pairs with five."""
+    plain = {"gold": 1.0, "kl": 0.5, "seconds": 2.0, "pairs": 10, "votes": 10, "wrong": 0.2}
+    cure = {"gold": 1.25, "kl": 0.25, "seconds": 3.0, "pairs": 10, "votes": 50, "wrong": 0.1}
+    assert stored.price(cure, plain) == [0.25, -0.25, 1.5, 5.0, 0.5]
+    assert stored.price(plain | {"flips": 0.2}, plain)[3:] == [1, 1]
+
+
+def test_every_cure_is_priced_under_every_seed():
+    prices = stored.prices()
+    assert list(prices) == list(stored.CURES)
+    assert all(part.shape == (3,) and np.isfinite(part).all() for price in prices.values() for part in price)
+
+
+def test_the_lines_of_a_figure_share_the_run_without_flips():
+    shares, rows = stored.lines("07_noise", line="loss", along="flips")
+    assert shares == stored.NOISE["flips"] and list(rows) == list(stored.LOSSES)
+    assert rows["cDPO"][0] == rows["DPO"][0] == rows["rDPO"][0] and rows["cDPO"][4] != rows["DPO"][4]
+    assert stored.means(rows, "gold")["DPO"][2] == pytest.approx(
+        np.mean([seed["DPO", 0.2] for seed in gold_by_seed("07_noise", "loss", "flips")]), abs=1e-6
+    )
+
+
+def test_what_a_crowd_gained_of_what_it_could():
+    """All of it from its own taste, nothing from the reference itself, and less than nothing from the contrary."""
+    start, want = torch.zeros(1, 3).double(), torch.tensor([[1.0, 0.0, -1.0]]).double()
+    shares = [stored.gained(start, learnt, want, beta=0.5) for learnt in (want, 0 * want, -want)]
+    assert shares == pytest.approx([1, 0, -1])
 
 
 def test_as_many_labels_are_wrong_by_chance_as_by_taste():
@@ -120,9 +159,21 @@ def test_whom_the_crowds_are_made_of():
 def test_em_gives_spammers_away_and_follows_lovers_of_length(seed):
     """What the text says beside the widget: five votes on each pair."""
     names = lesson(0, ("setup", "em", "play"))
-    spammed, loved = (names["run"](seed, 5, *made).right for made in (("spammers", 16), ("lovers of length", 12)))
+
+    def right(votes, others, how_many):
+        return names["run"](seed, votes, others, how_many).right
+
+    spammed, loved = right(5, "spammers", 16), right(5, "lovers of length", 12)
     assert spammed["EM"] > spammed["majority"] + 0.05
     assert loved["EM"] < loved["majority"] - 0.02 and loved["majority"] < 0.87
+    nine, few, none = right(9, "lovers of length", 12), right(5, "lovers of length", 4), right(5, "lovers of length", 0)
+    assert nine["EM"] < loved["EM"] and few["EM"] > none["EM"] - 0.03
+
+
+def test_with_three_votes_the_crowd_of_the_lesson_ends_on_the_side_of_the_mirror():
+    names = lesson(0, ("setup", "em", "play"))
+    by_seed = [names["run"](seed, 3, "spammers", 16).right["EM"] for seed in (0, 1, 2)]
+    assert by_seed[0] < 0.5 < min(by_seed[1:])
 
 
 # --- the widget ---------------------------------------------------------------------------------------------

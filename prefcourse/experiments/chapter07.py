@@ -1,25 +1,29 @@
-"""Chapter 7: DPO, cDPO and rDPO on flipped labels; labels wrong by chance and labels wrong by a bias; whom to believe.
+"""Chapter 7: DPO, cDPO and rDPO on flipped labels; labels wrong by chance and labels wrong by a bias; whom to believe;
+and what each cure costs.
 
 Knows whose labels are wrong and why, and how a policy is trained on them; draws nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prefcourse import annotators, evaluate, losses, models, train
+from prefcourse import agreement, annotators, evaluate, losses, models, train
 from prefcourse.annotators import Annotator
-from prefcourse.data.pairs import gaps
+from prefcourse.data.pairs import annotate, gaps
 from prefcourse.evaluate import Estimate
 from prefcourse.experiments import Experiment, load
 from prefcourse.lab import Lab, lab
+from prefcourse.widgets.chapter07 import Inquiry
 
 SEEDS = (0, 1, 2)
 LOSSES = {
@@ -30,16 +34,27 @@ LOSSES = {
 ALIKE = 0.0  # without flips the three are one
 
 
-def labelled(here: Lab, per_prompt: int, *, per_word: float = 0.0) -> list[dict]:
-    """Pairs of the SFT model's answers, labelled by gold plus so much for each word. Ties in gold are left out."""
+def compared(here: Lab, per_prompt: int) -> tuple[list[tuple[str, str, str]], np.ndarray, np.ndarray]:
+    """Prompts with two answers of the SFT model; how much more gold, and how many more words, the first has. Ties in
+    gold are left out."""
     answers = here.answers(per_prompt, seed=here.seed)
     gold, words, _ = map(np.array, gaps(here.world, *answers))
-    first_is_chosen = gold + per_word * words > 0
+    kept = np.flatnonzero(gold)
+    return [answers.texts[i] for i in kept], gold[kept], words[kept]
+
+
+def chosen(texts: Sequence[tuple[str, str, str]], first: Sequence[bool]) -> list[dict]:
+    """Pairs, by whether the first answer is to be the chosen one."""
     return [
-        {"prompt": prompt, "chosen": first if yes else second, "rejected": second if yes else first}
-        for (prompt, first, second), yes, gap in zip(answers.texts, first_is_chosen, gold, strict=True)
-        if gap
+        {"prompt": prompt, "chosen": one if yes else other, "rejected": other if yes else one}
+        for (prompt, one, other), yes in zip(texts, first, strict=True)
     ]
+
+
+def labelled(here: Lab, per_prompt: int, *, per_word: float = 0.0) -> list[dict]:
+    """Pairs of the SFT model's answers, labelled by gold plus so much for each word."""
+    texts, gold, words = compared(here, per_prompt)
+    return chosen(texts, gold + per_word * words > 0)
 
 
 def flipped(pairs: list[dict], flips: float, *, seed: int) -> list[dict]:
@@ -63,6 +78,14 @@ def measured(here: Lab, policy) -> dict:
     return {name: round(found[name], 4) for name in ("gold", "gold_se", "kl", "kl_se", "length")}
 
 
+def run(here: Lab, pairs: list[dict], **settings) -> dict:
+    """What was measured of a policy that was trained on them, and the CPU seconds of its training."""
+    begin = time.process_time()
+    policy = trained(here, pairs, **settings)
+    seconds = time.process_time() - begin
+    return measured(here, policy) | {"seconds": round(seconds, 2)}
+
+
 def noise(*, seed: int, flips: Sequence[float], per_prompt: int, **settings) -> list[dict]:
     """A row for each share of flips and each loss, which knows that share."""
     here = lab(seed)
@@ -70,8 +93,8 @@ def noise(*, seed: int, flips: Sequence[float], per_prompt: int, **settings) -> 
     rows = []
     for share in flips:
         for name in LOSSES if share != ALIKE else ("DPO",):
-            policy = trained(here, flipped(pairs, share, seed=seed), loss=LOSSES[name](share), **settings)
-            rows.append({"loss": name, "flips": share, "pairs": len(pairs)} | measured(here, policy))
+            found = run(here, flipped(pairs, share, seed=seed), loss=LOSSES[name](share), **settings)
+            rows.append({"loss": name, "flips": share, "pairs": len(pairs)} | found)
     return rows
 
 
@@ -85,8 +108,33 @@ def wrong(*, seed: int, sizes: Sequence[int], per_prompt: int, per_word: float, 
     rows = []
     for size in sizes:
         for kind, pairs in kinds.items():
-            policy = trained(here, [pairs[i] for i in order[:size]], loss=losses.dpo_loss, **settings)
-            rows.append({"labels": kind, "pairs": size, "wrong": round(share, 4)} | measured(here, policy))
+            found = run(here, [pairs[i] for i in order[:size]], loss=losses.dpo_loss, **settings)
+            rows.append({"labels": kind, "pairs": size, "wrong": round(share, 4)} | found)
+    return rows
+
+
+def voted(*, seed: int, per_prompt: int, pairs: int, votes: int, **settings) -> list[dict]:
+    """DPO on labels of the twenty people: one vote on each of so many pairs; several votes on each, and their majority,
+    or what Dawid and Skene infer from them; or as many votes in all, one on each of more pairs."""
+    here, people = lab(seed), annotators.population(seed)
+    texts, gold, _ = compared(here, per_prompt)
+    order = np.random.default_rng(seed).permutation(len(texts))[: pairs * votes]
+    texts, gold = [texts[i] for i in order], gold[order]
+    several = annotate(here.world, texts[:pairs], people, seed=seed, per_item=votes)
+    single = np.array([vote.label == "first" for vote in annotate(here.world, texts, people, seed=seed)])
+    begin = time.process_time()
+    inferred = agreement.dawid_skene(several).consensus()
+    inferring = time.process_time() - begin
+    share = np.array([vote.label == "first" for vote in several]).reshape(pairs, votes).mean(1)
+    by_em = np.array([inferred[item] == "first" for item in range(pairs)])
+    ways = {"one vote": single[:pairs], "majority": share > 0.5, "Dawid-Skene": by_em, "more pairs": single}
+    rows = []
+    for way, first in ways.items():
+        found = run(here, chosen(texts[: len(first)], first), loss=losses.dpo_loss, **settings)
+        found["seconds"] = round(found["seconds"] + (inferring if way == "Dawid-Skene" else 0), 2)
+        cast = pairs if way == "one vote" else pairs * votes
+        wrong = round(float(np.mean(first != (gold[: len(first)] > 0))), 4)
+        rows.append({"way": way, "pairs": len(first), "votes": cast, "wrong": wrong} | found)
     return rows
 
 
@@ -127,10 +175,16 @@ def wrong_way_round(scores: Float[Tensor, "P A"], truth: Float[Tensor, "P A A"])
     return (gap(scores) * truth < 0).sum().item() / pairs
 
 
-def gain(start: Float[Tensor, "P A"], tilt: Float[Tensor, "P A"], want: Float[Tensor, "P A"]) -> float:
-    """How much more of what one wants does the tilted policy give than the one that it started from?"""
-    change = (start + tilt).softmax(-1) - start.softmax(-1)
-    return (change * want).sum(-1).mean().item()
+def gained(
+    start: Float[Tensor, "P A"], learnt: Float[Tensor, "P A"], want: Float[Tensor, "P A"], *, beta: float
+) -> float:  # fmt: skip
+    """Of what a crowd could gain over the start, were its own taste learnt, the share that it gains from the best
+    policy for what was learnt."""
+
+    def gain(taste):
+        return (((start + taste / beta).softmax(-1) - start.softmax(-1)) * want).sum(-1).mean().item()
+
+    return gain(learnt) / gain(want)
 
 
 def crowd(how_many: int, others: str, *, seed: int) -> list[Annotator]:
@@ -158,24 +212,104 @@ def ask(people: Sequence[Annotator], votes: int, *, seed: int, pairs: int = 600)
     return features.gold > 0, accuracy, tuple(map(np.array, columns))
 
 
+Votes = tuple[np.ndarray, np.ndarray, np.ndarray]  # of each vote: number of the pair, of the person, "first" or not
+
+
+def share_of_first(votes: Votes) -> np.ndarray:
+    """On each pair."""
+    item, _, said_first = votes
+    return np.bincount(item, said_first) / np.bincount(item)
+
+
+def right(first_is_better: np.ndarray, votes: Votes, truth: np.ndarray) -> dict[str, float]:
+    """On which share of the pairs is a single vote right, the majority, and what EM inferred?"""
+    item, _, said_first = votes
+    said = {"one vote": said_first == first_is_better[item]}
+    said |= {"majority": (share_of_first(votes) > 0.5) == first_is_better, "EM": (truth > 0.5) == first_is_better}
+    return {name: float(hits.mean()) for name, hits in said.items()}
+
+
+def inquire(people: Sequence[Annotator], votes: int, *, seed: int, infer: Callable) -> Inquiry:
+    """Ask them, infer truth and people from the votes alone, begun with their shares; and compare with what is so."""
+    first_is_better, accuracy, cast = ask(people, votes, seed=seed)
+    truth, found = infer(*cast, share_of_first(cast))
+    return Inquiry(accuracy, dict(zip(accuracy, found.tolist(), strict=True)), right(first_is_better, cast, truth))
+
+
 # --- what came of it ----------------------------------------------------------------------------------------
+
+
+def by_seed(experiment: str, *names: str) -> list[dict[tuple, dict]]:
+    """For each seed its rows, by the values of these columns."""
+    return [{tuple(row[name] for name in names): row for row in part} for part in load(experiment)]
 
 
 def over_seeds(experiment: str, *names: str) -> dict[tuple, dict[str, Estimate]]:
     """By the values of these columns: gold, kl and length, as a mean over the seeds with its error."""
-    rows = [row for part in load(experiment) for row in part]
-    keys = dict.fromkeys(tuple(row[name] for name in names) for row in rows)
-    some = {key: [row for row in rows if tuple(row[name] for name in names) == key] for key in keys}
+    seeds = by_seed(experiment, *names)
     return {
-        key: {what: evaluate.estimate(torch.tensor([r[what] for r in found])) for what in ("gold", "kl", "length")}
-        for key, found in some.items()
+        key: {what: evaluate.estimate(torch.tensor([s[key][what] for s in seeds])) for what in ("gold", "kl", "length")}
+        for key in seeds[0]
     }
+
+
+def lines(experiment: str, *, line: str, along: str) -> tuple[list, dict[str, list[dict[str, Estimate]]]]:
+    """What a figure draws: the values of one column, and by those of another the means over the seeds at each of them.
+    A value with a single run is every line's: without flips the three losses are one."""
+    found = over_seeds(experiment, line, along)
+    places = list(dict.fromkeys(place for _, place in found))
+    single = {place: row for (_, place), row in found.items()}
+    names = [name for name, place in found if place == places[-1]]
+    return places, {name: [found.get((name, place), single[place]) for place in places] for name in names}
+
+
+def means(rows: Mapping[str, Sequence[Mapping[str, Estimate]]], what: str) -> dict[str, np.ndarray]:
+    """Of such lines one quantity, without its error."""
+    return {name: np.array([row[what].mean for row in line]) for name, line in rows.items()}
+
+
+CURES = {  # what was run: the cure, and the plain DPO that it is compared with
+    "flips: cDPO": ("07_noise", ("loss", "flips"), ("cDPO", 0.2), ("DPO", 0.2)),
+    "flips: rDPO": ("07_noise", ("loss", "flips"), ("rDPO", 0.2), ("DPO", 0.2)),
+    "people: majority of 5": ("07_votes", ("way",), ("majority",), ("one vote",)),
+    "people: EM on 5": ("07_votes", ("way",), ("Dawid-Skene",), ("one vote",)),
+    "people: 5 times the pairs": ("07_votes", ("way",), ("more pairs",), ("one vote",)),
+    "flips: 4 times the pairs": ("07_wrong", ("labels", "pairs"), ("noise", 4096), ("noise", 1024)),
+}
+
+
+class Price(NamedTuple):
+    """What a cure brought and cost against plain DPO, seed by seed."""
+
+    gold: np.ndarray  # more of it
+    kl: np.ndarray
+    seconds: np.ndarray  # how many times as many, as the next two
+    labels: np.ndarray
+    wrong: np.ndarray  # share of the pairs
+
+
+def prices() -> dict[str, Price]:
+    """By cure."""
+    found = {}
+    for name, (experiment, columns, cure, plain) in CURES.items():
+        seeds = [price(seed[cure], seed[plain]) for seed in by_seed(experiment, *columns)]
+        found[name] = Price(*np.transpose(seeds))
+    return found
+
+
+def price(cure: dict, plain: dict) -> list[float]:
+    labels = [row.get("votes", row["pairs"]) for row in (cure, plain)]
+    wrong = [row.get("wrong", row.get("flips")) for row in (cure, plain)]
+    more = [cure[what] - plain[what] for what in ("gold", "kl")]
+    return more + [a / b for a, b in ((cure["seconds"], plain["seconds"]), labels, wrong)]
 
 
 TRAINING = {"beta": 0.3, "steps": 56, "learning_rate": 1e-3}
 NOISE = {"flips": [0.0, 0.1, 0.2, 0.3, 0.4], "per_prompt": 8} | TRAINING
 WRONG = {"sizes": [256, 1024, 4096], "per_prompt": 40, "per_word": 0.5} | TRAINING
+VOTES = {"per_prompt": 40, "pairs": 900, "votes": 5} | TRAINING
 EXPERIMENTS = [
     Experiment("07_noise", noise, tuple({"seed": seed} | NOISE for seed in SEEDS)),
     Experiment("07_wrong", wrong, tuple({"seed": seed} | WRONG for seed in SEEDS)),
+    Experiment("07_votes", voted, tuple({"seed": seed} | VOTES for seed in SEEDS)),
 ]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,6 +112,11 @@ def averaged(seeds: list[dict], *, looks: int) -> Plane:
 def runs_of(seeds: list[dict], method: str, beta: float) -> list[dict]:
     """One run per seed."""
     return [run for seed in seeds for run in seed["runs"] if (run["method"], run["beta"]) == (method, beta)]
+
+
+def at(kl, line: Sequence[tuple[float, float]]):
+    """The height of a line, given as points (kl, height) from left to right, at this KL."""
+    return np.interp(kl, *zip(*line, strict=True))
 
 
 def _point(rows: Sequence[dict]) -> tuple[Estimate, Estimate]:

@@ -115,7 +115,7 @@ def test_the_widget_moves_over_stored_runs_and_runs_live():
         lambda seed, pairs, temperature: frame(0.7), frames, start={"pairs": 128}, pairs=[64, 128], temperature=[1, 2]
     )
     assert (
-        "On 128 pairs, labelled by people at temperature 1 a reward model predicts 0.73 of held-out labels"
+        "On 128 pairs, labelled by people at temperature 1, a reward model predicts 0.73 of held-out labels"
         in panel.news
     )
     panel.set(temperature=2)

@@ -190,10 +190,10 @@ GOLD_AT_TEMPERATURE = Exercise(
         Case("three-questions", "every question weighs the same", _policy(0.5, prompts=3, answers=3), NEAR),
         Case("coldest", COLDEST, _policy(0.0), NEAR),
         Case("close", COLDEST, fixed([[-1.001, -1.0, -1.4]], [[3.0, 1.0, -2.0]], temperature=0.0), NEAR),
-        Case("tied", "at 0 those that are equally likely share alike", _tied, NEAR),
+        Case("tied", "at 0 equally likely answers share equally", _tied, NEAR),
         Case(
             "never",
-            "what is never said stays so",
+            "what is never said stays unsaid",
             fixed([[NEVER, math.log(0.8), math.log(0.2)]], [[5.0, 1.0, 2.0]], temperature=2.0),
             NEAR,
         ),

@@ -212,25 +212,25 @@ _SFT_LOSS = Answers(
         ),
         Mutant(
             "first-dropped",
-            "you shift inside the response, and its first word is left out. It counts, too: the last column of the "
+            "you shift inside the response, so its first word is left out. It counts, too: the last column of the "
             "question predicts it.",
             partial(_nll, mask=_without_the_first),
         ),
         Mutant(
             "logits-masked",
-            "you blank the logits where the mask is false, before you shift. Then the first word of the response has "
-            "lost its prediction, which stands in the last column of the question. Blank the terms, after the shift.",
+            "you blank the logits where the mask is false, before you shift. Then the first word of the response "
+            "loses its prediction, which stands in the last column of the question. Blank the terms, after the shift.",
             _logits_masked_first,
         ),
         Mutant(
             "not-squeezed",
-            "gather leaves a last axis of length 1, and with the mask it spreads to every pair of columns. Remove it: "
-            "squeeze(-1), or [..., 0].",
+            "gather leaves a last axis of length 1, and with the mask it broadcasts to every pair of columns. Remove "
+            "it: squeeze(-1), or [..., 0].",
             _not_squeezed,
         ),
         Mutant(
             "all-words",
-            "you average the log-probabilities of all words of the vocabulary. Only that of the word which came "
+            "you average the log-probabilities of all words of the vocabulary. Only that of the word that came "
             "counts: gather it.",
             _of_all_words,
         ),
@@ -247,7 +247,7 @@ _SFT_LOSS = Answers(
         ),
         Mutant(
             "sum-per-row",
-            "you divide by the number of rows. Asked for is the mean over words.",
+            "you divide by the number of rows. Return the mean over words.",
             partial(_nll, average=_mean_of_sums),
         ),
         Mutant(
@@ -298,7 +298,7 @@ _SFT_LOSS = Answers(
         ),
         Mutant(
             "nothing-is-nan",
-            "without any word you divide 0 by 0. Then the loss is 0: clamp the number of words at 1.",
+            "without any word you divide 0 by 0. The loss is then 0: clamp the number of words at 1.",
             partial(_nll, average=lambda terms, counted: terms.sum() / counted.sum()),
         ),
         Mutant(
@@ -309,7 +309,7 @@ _SFT_LOSS = Answers(
         ),
         Mutant(
             "perplexity",
-            "you return e^loss, the perplexity. Asked for is the loss itself.",
+            "you return e^loss, the perplexity. Return the loss itself.",
             lambda logits, ids, mask: _nll(logits, ids, mask).exp(),
         ),
         Mutant(
@@ -326,12 +326,12 @@ _SFT_LOSS = Answers(
     ),
     alternatives=(_nll, _with_cross_entropy, _selected, _row_by_row, _with_the_package),
     hints=(
-        "Write the words of one row on paper, and under each the column whose logits predict it. Which word is "
-        "predicted by none, and which column predicts none of them?",
+        "Write the words of one row on paper, and under each the column whose logits predict it. Which word does no "
+        "column predict, and which column predicts no word?",
         "log_softmax of logits[:, :-1] is (B, T - 1, V); gather it at input_ids[:, 1:, None]; put 0 where "
         "response_mask[:, 1:] is false; divide minus the sum by the number of true places, at least 1.",
         "In the chapter's part 'Learning from text' the line `loss = ...` does it with log-probabilities that are "
-        "found already; log_probability in 'What a language model is' finds them, one word at a time. Afterwards, "
+        "known already; log_probability in 'What a language model is' finds them, one word at a time. Afterwards, "
         "compare with prefcourse.losses.sft_loss.",
     ),
 )
@@ -489,13 +489,13 @@ _OBJECTIVE_GAP = Answers(
     mutants=(
         Mutant(
             "reverse-kl",
-            "you weigh the log-ratio with the policy's probabilities. The loss is measured on the AUTHORS' answers: "
-            "weigh with theirs.",
+            "you weight the log-ratio by the policy's probabilities. The loss is measured on the AUTHORS' answers: "
+            "weight by theirs.",
             _variant(likelihood=_reverse_kl),
         ),
         Mutant(
             "loss-itself",
-            "you return the loss. The gap is what it has above the lowest possible one, the authors' entropy.",
+            "you return the loss. The gap is its excess over the lowest possible loss, the authors' entropy.",
             _variant(likelihood=_loss_itself),
         ),
         Mutant(
@@ -511,8 +511,8 @@ _OBJECTIVE_GAP = Answers(
         ),
         Mutant(
             "mean-over-answers",
-            "you divide the gap in likelihood by the number of answers (F.kl_div does so if not told otherwise). Add "
-            "up over the answers, take the mean over the questions.",
+            "you divide the gap in likelihood by the number of answers (F.kl_div does so by default). Add up over the "
+            "answers, take the mean over the questions.",
             _variant(likelihood=_mean_over_answers),
         ),
         Mutant(
@@ -542,8 +542,8 @@ _OBJECTIVE_GAP = Answers(
         ),
         Mutant(
             "nan-to-num",
-            "nan_to_num makes a number of inf, too. The gap is infinite where an author gives what the policy never "
-            "gives: treat only probability 0 apart.",
+            "nan_to_num turns inf into a number, too. The gap is infinite where an author gives what the policy never "
+            "gives: only probability 0 is a special case.",
             _variant(likelihood=_terms_are_numbers),
         ),
         Mutant(
@@ -563,7 +563,7 @@ _OBJECTIVE_GAP = Answers(
         ),
         Mutant(
             "authors-gold",
-            "you compute the gap in gold of the authors. Asked for is that of the policy.",
+            "you compute the gap in gold of the authors. Return that of the policy.",
             _variant(in_gold=_of_the_authors),
         ),
         Mutant(
@@ -583,23 +583,24 @@ _OBJECTIVE_GAP = Answers(
         ),
         Mutant(
             "log-probabilities",
-            "you multiply gold by log-probabilities. A mean under the policy takes its probabilities: exp.",
+            "you multiply gold by log-probabilities. A mean under the policy uses its probabilities: exp.",
             _variant(in_gold=_by_log_probabilities),
         ),
         Mutant(
             "gold-by-answers",
-            "you divide the policy's gold by the number of answers. The probabilities are weights already: add up.",
+            "you divide the policy's gold by the number of answers. The probabilities are weights already: just add "
+            "up.",
             _variant(in_gold=_divided_by_answers),
         ),
         Mutant(
             "both-by-answers",
-            "you take the mean of the whole table. In each question add up over the answers, and then take the mean "
-            "over the questions.",
+            "you take the mean of the whole table. Add up over the answers to each question, then take the mean over "
+            "the questions.",
             _variant(likelihood=_mean_over_answers, in_gold=_divided_by_answers),
         ),
         Mutant(
             "not-the-best",
-            "you return the probability that the answer is not the best. Asked for is how much gold is missing.",
+            "you return the probability that the answer is not the best. Return how much gold is missing.",
             _variant(in_gold=_not_the_best),
         ),
         Mutant(
@@ -630,8 +631,8 @@ _OBJECTIVE_GAP = Answers(
     ),
     alternatives=(_gaps, _with_kl_div, _in_numpy, _question_by_question),
     hints=(
-        "Two objectives, two questions. Which policy has the lowest loss, and how low is it? Which policy has the most "
-        "gold, and how much? Each gap is a difference to one of these.",
+        "Two objectives, two questions. Which policy has the lowest loss, and how low is it? Which policy has the "
+        "most gold, and how much? Each gap is a difference from one of these.",
         "Likelihood: for each question the sum over answers of p (log p - log pi), with the authors' p; p = 0 adds 0. "
         "Gold: the largest gold of the question minus the sum of pi times gold. Then the means over questions.",
         "In the chapter's part 'Why imitation copies the average' the loss is split into the authors' entropy and the "
@@ -774,18 +775,18 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "softmax-of-probabilities",
-            "you divide probabilities by the temperature before the softmax. It takes LOG-probabilities.",
+            "you divide probabilities by the temperature before the softmax. It must get LOG-probabilities.",
             _temperature(warm=lambda logprobs, T: (logprobs.exp() / T).softmax(-1)),
         ),
         Mutant(
             "power-of-logarithm",
-            "you raise the log-probabilities to the power 1 / T. It is the probabilities' power; their logarithms are "
-            "divided by T.",
+            "you raise the log-probabilities to the power 1 / T. It is the probabilities that are raised; their "
+            "logarithms are divided by T.",
             _temperature(warm=lambda logprobs, T: (logprobs ** (1 / T)).softmax(-1)),
         ),
         Mutant(
             "log-softmax",
-            "you multiply gold by log-probabilities. A mean takes probabilities: softmax, not log_softmax.",
+            "you multiply gold by log-probabilities. A mean needs probabilities: softmax, not log_softmax.",
             _temperature(warm=lambda logprobs, T: (logprobs / T).log_softmax(-1)),
         ),
         Mutant(
@@ -795,7 +796,7 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "tilted",
-            "you weigh by gold: that is the tilt. Temperature knows nothing of gold.",
+            "you weight by gold: that is the tilt. Temperature knows nothing of gold.",
             _tilted,
         ),
         Mutant(
@@ -805,8 +806,8 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "first-when-cold",
-            "at temperature 0 you take the first of the likeliest answers. Equally likely ones share alike, as they do "
-            "at any other temperature.",
+            "at temperature 0 you take the first of the likeliest answers. Equally likely ones share equally, as they "
+            "do at any other temperature.",
             _temperature(cold=_first_likeliest),
         ),
         Mutant(
@@ -821,7 +822,7 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "zero-refused",
-            "you refuse temperature 0, too. There the likeliest answers are left. Raise ValueError below it only.",
+            "you refuse temperature 0, too. There the likeliest answers are left. Raise ValueError only below 0.",
             _temperature(refuse=_refuse_zero),
         ),
         *(
@@ -835,12 +836,13 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "zero-divided",
-            "at temperature 0 you get nan, from a division by 0. Treat it apart: of each row the likeliest answers.",
+            "at temperature 0 you get nan, from a division by 0. Treat it separately: in each row, the likeliest "
+            "answers.",
             _temperature(cold=lambda logprobs: (logprobs / 0.0).softmax(-1)),
         ),
         Mutant(
             "always-coldest",
-            "you take the likeliest answer at any temperature. Only at 0 nothing else is left.",
+            "you take the likeliest answer at any temperature. Only at 0 is nothing else left.",
             _temperature(warm=lambda logprobs, T: _likeliest(logprobs)),
         ),
         Mutant(
@@ -850,7 +852,7 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "whole-table",
-            "you rescale the whole table. Every question is a world of its own: softmax over the last axis.",
+            "you rescale the whole table. Every question is a distribution of its own: softmax over the last axis.",
             _temperature(warm=_of_the_whole_table),
         ),
         Mutant(
@@ -860,7 +862,7 @@ _GOLD_AT_TEMPERATURE = Answers(
         ),
         Mutant(
             "sum",
-            "you add up the questions. Asked for is their mean.",
+            "you add up the questions. Return their mean.",
             _temperature(average=torch.sum),
         ),
         Mutant(
@@ -887,7 +889,7 @@ _GOLD_AT_TEMPERATURE = Answers(
         "At T > 0 the policy is (logprobs / T).softmax(-1). At 0 it is 1 / k for each of the k likeliest answers, 0 "
         "for the others. Multiply by gold, add up each row, take the mean over rows.",
         "In the chapter's part 'Two ways away from the imitator' the colder path is one line. For T = 0 compare "
-        "logprobs with logprobs.max(-1, keepdim=True).values. First of all refuse a temperature below 0.",
+        "logprobs with logprobs.max(-1, keepdim=True).values. Begin by refusing a temperature below 0.",
     ),
 )
 

@@ -529,8 +529,8 @@ _OBJECTIVE_GAP = Answers(
         *(
             Mutant(
                 f"plus-{small:.0e}",
-                f"you add {small:.0e} before the logarithms (or clamp there). What the policy never gives must cost "
-                "infinitely much, and 0 log 0 is 0 without it: torch.special.xlogy, or torch.where.",
+                f"you add {small:.0e} before the logarithms (or clamp there). What the policy never gives must have "
+                "an infinite cost; for 0 log 0 = 0 use torch.special.xlogy, or torch.where.",
                 _variant(likelihood=partial(_smoothed, small=small)),
             )
             for small in SMALL_NUMBERS

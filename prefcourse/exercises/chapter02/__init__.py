@@ -41,7 +41,7 @@ def _crowd(people: int, pairs: int) -> Callable:
 
 
 EVERY_PAIR, A_TIE = "every pair of labels weighs the same", "a tie is a label like any other"
-DROPPED, ONE_LABEL = "drop_ties=True takes ties away first", "one label makes no pair"
+DROPPED, ONE_LABEL = "drop_ties=True drops ties first", "one label makes no pair"
 AGREEMENT_RATE = Exercise(
     number="2.1",
     function="agreement_rate",

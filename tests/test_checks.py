@@ -422,7 +422,7 @@ def test_the_whole_text_of_a_failure():
   ✗ NO   one label makes no pair
   ✓ yes  no pair at all: undefined, nan
   ✗ NO   a tie is a label like any other
-  ✗ NO   drop_ties=True takes ties away first
+  ✗ NO   drop_ties=True drops ties first
   ✓ yes  nothing but ties, dropped: nan
 First case that fails:
     agreement_rate([['first', 'first'], ['first', 'second', 'first', 'second']])

@@ -93,7 +93,7 @@ _AGREEMENT_RATE = Answers(
         ),
         Mutant(
             "neighbours",
-            "you pair neighbours only. Of labels a, b, c also a and c are a pair.",
+            "you pair neighbours only. Of labels a, b, c, a and c are a pair, too.",
             partial(_rate, pairs=pairwise),
         ),
         Mutant(
@@ -103,7 +103,7 @@ _AGREEMENT_RATE = Answers(
         ),
         Mutant(
             "disagreement",
-            "you count the pairs that differ. Asked for is the share of pairs that are equal.",
+            "you count the pairs that differ. Return the share of pairs that are equal.",
             partial(_rate, same=str.__ne__),
         ),
         Mutant(
@@ -139,8 +139,8 @@ _AGREEMENT_RATE = Answers(
         "weigh the same? And what does an item with a single label add?",
         "Put the verdicts (equal or not) of all pairs of all items in ONE list; itertools.combinations(labels, 2) "
         "gives the pairs of an item. Then sum(verdicts) / len(verdicts), and before it the case of an empty list.",
-        "Read traps 3 and 4 in the chapter's part 'Five traps': the tie rule, and the average over pairs against "
-        "that over items. Afterwards, compare with prefcourse.agreement.percent_agreement, which can do both.",
+        "Read traps 3 and 4 in the chapter's part 'Five traps': the tie rule, and averaging over pairs against "
+        "averaging over items. Afterwards, compare with prefcourse.agreement.percent_agreement, which can do both.",
     ),
 )
 
@@ -196,7 +196,7 @@ _UNANIMITY = Answers(
             "the order is swapped. Return unanimous first, then mixed.",
             lambda labels_by_item: _unanimity(labels_by_item)[::-1],
         ),
-        Mutant("nothing-is-0", "with no item to judge you answer 0. Undefined is nan.", partial(_unanimity, none=0.0)),
+        Mutant("nothing-is-0", "with no items to judge you answer 0. Undefined is nan.", partial(_unanimity, none=0.0)),
         Mutant(
             "ties-dropped",
             "you drop ties. Here a tie is a label: two ties are unanimous.",
@@ -204,7 +204,7 @@ _UNANIMITY = Answers(
         ),
         Mutant(
             "counts",
-            "you return how many items there are of each kind. Divide by the number of items that were judged.",
+            "you return the number of items of each kind. Divide by the number of items that were judged.",
             lambda labels_by_item: tuple(
                 share * sum(len(labels) > 1 for labels in labels_by_item) for share in _unanimity(labels_by_item)
             ),
@@ -212,8 +212,8 @@ _UNANIMITY = Answers(
     ),
     alternatives=(_unanimity, _unanimity_as_list, _unanimity_as_array),
     hints=(
-        "How do you see that all labels of an item are the same? Try your test on an item with a single label: should "
-        "that item count?",
+        "How can you tell that all labels of an item are the same? Try your test on an item with a single label: "
+        "should that item count?",
         "Keep the items with len(labels) >= 2. Unanimous are those with len(set(labels)) == 1. Both shares divide by "
         "the number of items kept, so they add up to 1: return unanimous, mixed.",
         "Trap 4 in the chapter's part 'Five traps' shows that unanimity falls with the number of labels on an item "
@@ -321,7 +321,7 @@ _COHEN_KAPPA = Answers(
         ),
         Mutant(
             "uniform",
-            "you take chance as 1 / number of labels, as if both used all labels alike often. Use their shares.",
+            "you take chance as 1 / number of labels, as if both used all labels equally often. Use their shares.",
             partial(_kappa, chance=_uniform_chance),
         ),
         Mutant(
@@ -336,12 +336,12 @@ _COHEN_KAPPA = Answers(
         ),
         Mutant(
             "over-chance",
-            "you divide by chance. Divide by 1 - chance, which is how far one could get beyond it.",
+            "you divide by chance. Divide by 1 - chance, which is the most one could gain beyond chance.",
             _divided_by_chance,
         ),
         Mutant(
             "largest-share",
-            "you take the share of the commonest label as chance. Sum share x share over ALL labels.",
+            "you take the share of the most common label as chance. Sum share x share over ALL labels.",
             partial(_kappa, chance=_largest_share_chance),
         ),
         Mutant(
@@ -356,7 +356,7 @@ _COHEN_KAPPA = Answers(
         ),
         Mutant(
             "cut",
-            "of two lists of unequal lengths you silently use the beginning. Such input is a mistake: raise "
+            "when the two lists differ in length you silently ignore the surplus. Such input is a mistake: raise "
             "ValueError (or write zip(a, b, strict=True), which does).",
             _cut_to_the_shorter,
         ),
@@ -364,7 +364,7 @@ _COHEN_KAPPA = Answers(
     alternatives=(_kappa, _kappa_with_table, _kappa_with_arrays),
     hints=(
         "Two people who both say 'good' 95 times in 100 agree on 90 items in 100 even when they do not look. Kappa "
-        "asks how far they get beyond that, as a part of how far one could get.",
+        "asks how far beyond that they get, as a share of the most that is possible.",
         "(agreement - chance) / (1 - chance), where chance is the sum over the labels of (share of it among a's "
         "labels) x (its share among b's). collections.Counter gives the shares. What if chance is 1?",
         "Trap 5 in the chapter's part 'Five traps' computes kappa for the 95/5 raters. Afterwards, compare with "
@@ -480,7 +480,7 @@ _FLEISS_KAPPA = Answers(
         ),
         Mutant(
             "commonest",
-            "you take the share of the commonest label on an item as the agreement. Count equal PAIRS of labels.",
+            "you take the share of the most common label on an item as the agreement. Count equal PAIRS of labels.",
             partial(_fleiss, rate=_rate_of_the_commonest),
         ),
         Mutant(
@@ -505,8 +505,8 @@ _FLEISS_KAPPA = Answers(
         ),
         Mutant(
             "without-replacement",
-            "you take chance over pairs of different labels of the pool (that is Krippendorff's alpha). Fleiss' chance "
-            "is the sum of squared shares.",
+            "you draw the pairs for chance without replacement from the pool (that is Krippendorff's alpha). Fleiss' "
+            "chance is the sum of squared shares.",
             partial(_fleiss, chance=_chance_without_replacement),
         ),
         Mutant(
@@ -516,7 +516,7 @@ _FLEISS_KAPPA = Answers(
         ),
         Mutant(
             "uniform",
-            "you take chance as 1 / number of labels, as if all labels were alike frequent. Use their shares.",
+            "you take chance as 1 / number of labels, as if all labels were equally frequent. Use their shares.",
             partial(_fleiss, chance=_chance_uniform),
         ),
         Mutant(
@@ -625,8 +625,8 @@ _REWARD_MODEL_CEILING = Answers(
         ),
         Mutant(
             "agreement",
-            "for best you compute how often two people agree, p^2 + (1 - p)^2. A model errs less: it says the likelier "
-            "label always, max(p, 1 - p).",
+            "for best you compute how often two people agree, p^2 + (1 - p)^2. A model errs less: it always says the "
+            "likelier label, max(p, 1 - p).",
             partial(_ceiling, best=_agreement_of_two),
         ),
         Mutant(
@@ -646,12 +646,12 @@ _REWARD_MODEL_CEILING = Answers(
         ),
         Mutant(
             "always-first",
-            "your gold model always says first. Where the second response is better it says second: 1 - p.",
+            "your gold model always says 'first'. Where the second response is better it says 'second': 1 - p.",
             partial(_ceiling, gold=_gold_always_first),
         ),
         Mutant(
             "best-for-gold",
-            "for gold you take the likelier label. A model that knows the true reward says what IS better, also where "
+            "for gold you take the likelier label. A model that knows the true reward says what IS better, even where "
             "most people do not see it.",
             partial(_ceiling, gold=lambda crowd: _mean(max(p, 1 - p) for p in crowd)),
         ),
@@ -665,8 +665,8 @@ _REWARD_MODEL_CEILING = Answers(
     ),
     alternatives=(_ceiling, _ceiling_with_arrays, _ceiling_with_margins),
     hints=(
-        "A held-out label comes from a person drawn at random. So all that matters of the crowd is, for each pair, the "
-        "mean over the people of the probability of 'first'.",
+        "A held-out label comes from a person drawn at random. So all that matters about the crowd is, for each pair, "
+        "the mean over the people of the probability of 'first'.",
         "Call that mean p. A model that says 'first' is right with probability p, one that says 'second' with 1 - p. "
         "gold says what is better, best says what is likelier; average each over the pairs.",
         "The chapter's figure of agreement against temperature draws this ceiling in green. Afterwards, compare with "

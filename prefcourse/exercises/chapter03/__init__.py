@@ -101,7 +101,7 @@ OPTIMAL_POLICY = Exercise(
         ),
         Case(
             "bonus",
-            "every prompt for itself: a bonus for all answers to a prompt changes nothing",
+            "every prompt by itself: a bonus for all answers to a prompt changes nothing",
             _world(3, 4, 0.5, bonus=[0.0, 40.0, -40.0]),
             NEAR,
         ),
@@ -173,8 +173,8 @@ IMPLICIT_REWARD = Exercise(
         ),
         *(Case(f"beta-{beta}", PLANTED, _planted(3, 5, beta), NEAR) for beta in (0.1, 0.7, 3.0)),
         Case("small", PLANTED, _planted(1, 3, 2.0), NEAR),
-        Case("bonus", "r and r + c(x) are told alike", _planted(3, 4, 0.5, bonus=[0.0, 9.0, -9.0]), NEAR),
-        Case("any-policy", "of any policy, optimal or not", _unrelated(3, 4, 0.3), NEAR),
+        Case("bonus", "r and r + c(x) give the same", _planted(3, 4, 0.5, bonus=[0.0, 9.0, -9.0]), NEAR),
+        Case("any-policy", "for any policy, optimal or not", _unrelated(3, 4, 0.3), NEAR),
         Case(
             "itself",
             "a policy equal to its reference: all answers alike",
@@ -183,7 +183,7 @@ IMPLICIT_REWARD = Exercise(
         ),
         Case(
             "rare",
-            "it is not what is likely that counts, but what became likelier",
+            "what counts is not what is likely but what became likelier",
             fixed([[math.log(0.9), math.log(0.1)]], [[math.log(0.99), math.log(0.01)]], beta=1.0),
             NEAR,
         ),

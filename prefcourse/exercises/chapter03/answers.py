@@ -114,12 +114,13 @@ _OPTIMAL_POLICY = Answers(
     mutants=(
         Mutant(
             "no-reference",
-            "you forget the reference: softmax(r / beta) is the optimum only if the reference gives all answers alike.",
+            "you forget the reference: softmax(r / beta) is the optimum only if the reference gives all answers "
+            "equally often.",
             _tilted_by(lambda ref, r, beta: r / beta),
         ),
         Mutant(
             "beta-multiplied",
-            "you multiply the reward by beta. Divide: the smaller beta, the further from the reference.",
+            "you multiply the reward by beta. Divide: the smaller beta is, the further from the reference.",
             _tilted_by(lambda ref, r, beta: ref + r * beta),
         ),
         Mutant(
@@ -159,7 +160,7 @@ _OPTIMAL_POLICY = Answers(
         ),
         Mutant(
             "probabilities",
-            "you return probabilities. Asked for are log-probabilities: at a tiny beta probabilities are rounded to 0.",
+            "you return probabilities. Return log-probabilities: at a tiny beta probabilities are rounded to 0.",
             lambda ref, r, beta: _policy(ref, r, beta).exp(),
         ),
         Mutant(
@@ -179,7 +180,7 @@ _OPTIMAL_POLICY = Answers(
         ),
         Mutant(
             "greedy",
-            "you give everything to the answers of the highest reward. That is the limit for beta to 0 only.",
+            "you give everything to the answers of the highest reward. That is only the limit as beta goes to 0.",
             _greedy,
         ),
         Mutant(
@@ -190,12 +191,12 @@ _OPTIMAL_POLICY = Answers(
     ),
     alternatives=(_policy, _policy_in_numpy, _policy_row_by_row, _policy_as_lists),
     hints=(
-        "The optimum is pi_ref * exp(r / beta) / Z. With r = 2 and beta = 0.001 the exponent is 2000, and exp(2000) is "
-        "infinite to a computer. Its logarithm, 2000, is not. What does the product become if you take logs first?",
+        "The optimum is pi_ref * exp(r / beta) / Z. With r = 2 and beta = 0.001 the exponent is 2000, and exp(2000) "
+        "is infinite on a computer. Its logarithm, 2000, is not. What does the product become if you take logs first?",
         "log pi = log pi_ref + r / beta - log Z, where log Z is the logsumexp of the first two over the answers of a "
         "prompt, so that every row adds up to 1. torch.logsumexp(..., dim=-1, keepdim=True), or log_softmax(-1).",
         "In the chapter's part 'The best policy, in five steps', step 3 computes Z and the optimum in the plain way; "
-        "'When beta is small' shows where that breaks. First of all test beta: if not beta > 0: raise ValueError(...).",
+        "'When beta is small' shows where that breaks. Test beta first: if not beta > 0: raise ValueError(...).",
     ),
 )
 
@@ -282,7 +283,7 @@ _IMPLICIT_REWARD = Answers(
     mutants=(
         Mutant(
             "no-reference",
-            "you forget the reference: what is likely anyway would pass for good. Subtract log pi_ref.",
+            "you forget the reference: what is likely anyway would pass as good. Subtract log pi_ref.",
             lambda policy, ref, beta: beta * policy,
         ),
         Mutant(
@@ -333,13 +334,13 @@ _IMPLICIT_REWARD = Answers(
         ),
         Mutant(
             "centred",
-            "you take something of the whole row (its mean, its largest, its log-sum) away: one -inf or nan then "
-            "spoils the row. Any constant is right, and none is needed.",
+            "you subtract something computed from the whole row (its mean, its largest, its log-sum): one -inf or nan "
+            "then spoils the row. Any constant is right, and none is needed.",
             _centred,
         ),
         Mutant(
             "nan-is-0",
-            "you replace nan by a number. Of an answer that neither gives, nobody can know the reward: nan.",
+            "you replace nan by a number. Nobody can know the reward of an answer that neither gives: nan.",
             _nothing_for_nan,
         ),
         Mutant(
@@ -361,7 +362,7 @@ _IMPLICIT_REWARD = Answers(
     alternatives=(_reward, _reward_in_numpy, _reward_with_log_z, _reward_as_lists),
     hints=(
         "Take pi = pi_ref exp(r / beta) / Z and solve it for r. What is left over is the same for all answers to a "
-        "prompt, and you may drop it.",
+        "prompt, and can be dropped.",
         "beta * log(pi / pi_ref). You are given logarithms already, and the logarithm of a ratio is a difference.",
         "The chapter's part 'Turn it around: the reward inside a policy' does this for our five answers and shows why "
         "the constant cannot be known.",
@@ -422,8 +423,8 @@ _DPO_GRADIENT_WEIGHT = Answers(
     mutants=(
         Mutant(
             "right-pairs",
-            "you weigh a pair by how surely it is in the RIGHT order. Where the margin is large, little is left to do: "
-            "sigmoid(-margin).",
+            "you weight a pair by how surely it is in the RIGHT order. Where the margin is large, little is left to "
+            "do: sigmoid(-margin).",
             _of_margins(torch.sigmoid),
         ),
         Mutant(
@@ -443,7 +444,8 @@ _DPO_GRADIENT_WEIGHT = Answers(
         ),
         Mutant(
             "times-beta",
-            "you return beta times the weight: the slope by the log-probability. The weight is without beta.",
+            "you return beta times the weight: the slope with respect to the log-probability. The weight is without "
+            "beta.",
             lambda pc, pr, rc, rr, *, beta: beta * torch.sigmoid(-_margins(pc, pr, rc, rr, beta)),
         ),
         Mutant(
@@ -490,10 +492,10 @@ _DPO_GRADIENT_WEIGHT = Answers(
         _weight_one_by_one,
     ),
     hints=(
-        "Which pair should move the policy most: one that it orders as the annotator did, or one that it has the other "
-        "way round? And what is 'order' measured by?",
+        "Which pair should move the policy most: one that it orders as the annotator did, or one that it orders the "
+        "other way round? And how is 'order' measured?",
         "First the margin, as in the DPO loss: beta times ((policy chosen - policy rejected) - (ref chosen - ref "
-        "rejected)). The loss is -log sigmoid(margin); its slope by the margin is sigmoid(margin) - 1.",
+        "rejected)). The loss is -log sigmoid(margin); its slope with respect to the margin is sigmoid(margin) - 1.",
         "The chapter's part 'Which pairs move the policy?' compares the formula with autograd. For safety at 10,000 "
         "use torch.sigmoid.",
     ),

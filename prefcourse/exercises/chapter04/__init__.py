@@ -112,12 +112,12 @@ DPO_LOSS = Exercise(
         Case("equal", "policy equal to reference: log 2", fixed(*[[-3.0, -8.0], [-7.0, -1.0]] * 2, beta=0.1), NEAR),
         Case(
             "order",
-            "it is the order of the implicit rewards that counts, not which response is likelier",
+            "what counts is the order of the implicit rewards, not which response is likelier",
             fixed([-4.0, -9.0], [-6.0, -5.0], [-1.0, -30.0], [-9.0, -6.0], beta=1.0),
             NEAR,
         ),
-        Case("both-lower", "both responses rarer by the same: the same loss", _both_lower, NEAR),
-        Case("mean", "the mean over the batch, of whatever size", _pairs(7, 0.2), NEAR),
+        Case("both-lower", "both responses rarer by the same factor: the same loss", _both_lower, NEAR),
+        Case("mean", "the mean over the batch, whatever its size", _pairs(7, 0.2), NEAR),
         Case(
             "extreme",
             "finite at log-ratios of 10,000",
@@ -161,7 +161,10 @@ def _row(draw: random.Random, prompt: list[float], left: int, size: int, respons
     return (padding[:left] + kept + padding)[:width]
 
 
-SAME, CUT = "the same prompt: DPO's margin keeps, SimPO's changes", "prompts cut differently: DPO's margin changes, too"
+SAME, CUT = (
+    "the same prompt: DPO's margin stays the same, SimPO's changes",
+    "prompts cut differently: DPO's margin changes, too",
+)
 TWO_AND_ONE = fixed(
     [[-1.0, -2.0, -3.0], [-1.0, -5.0, 0.0]],
     [[-1.5, -4.0, -2.5], [-1.5, -3.0, 0.0]],

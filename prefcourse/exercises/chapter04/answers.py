@@ -189,12 +189,12 @@ _SEQUENCE_LOGPROBS = Answers(
         Mutant(
             "one-piece",
             "you take as many tokens as the mask counts, from the first one on. Where the mask has a gap, those are "
-            "others: use the mask column by column.",
+            "the wrong ones: use the mask column by column.",
             partial(_sums, mask=_as_many_from_the_first),
         ),
         Mutant(
             "gap-counted",
-            "you count everything from the first to the last token of the response, what stands in a gap included.",
+            "you count everything from the first to the last token of the response, including what stands in a gap.",
             partial(_sums, mask=_first_to_last),
         ),
         Mutant(
@@ -205,22 +205,22 @@ _SEQUENCE_LOGPROBS = Answers(
         ),
         Mutant(
             "end-dropped",
-            "you leave out the last token of the response. The end token counts: to stop is a decision, too.",
+            "you leave out the last token of the response. The end token counts: stopping is a decision, too.",
             partial(_sums, mask=_without_the_last),
         ),
         Mutant(
             "mean",
-            "you return the mean over the response. Asked for is the sum: the log of a product has no denominator.",
+            "you return the mean over the response. Return the sum: the log of a product has no denominator.",
             _mean,
         ),
         Mutant(
             "mean-over-columns",
-            "you return the mean over all columns (.mean(-1)). Asked for is the sum.",
+            "you return the mean over all columns (.mean(-1)). Return the sum.",
             _mean_over_columns,
         ),
         Mutant(
             "one-number",
-            "you add up the whole batch. Asked for is one sum per row: .sum(-1).",
+            "you add up the whole batch. Return one sum per row: .sum(-1).",
             _one_number,
         ),
         Mutant(
@@ -414,7 +414,7 @@ _DPO_LOSS = Answers(
         ),
         Mutant(
             "reference-swapped",
-            "chosen and rejected are swapped in the reference (or its difference is added instead of taken away): each "
+            "chosen and rejected are swapped in the reference (or its difference is added instead of subtracted): each "
             "response is compared with the reference's log-probability of the SAME response.",
             _variant(margins=lambda pc, pr, rc, rr, beta: beta * ((pc - rr.detach()) - (pr - rc.detach()))),
         ),
@@ -441,7 +441,7 @@ _DPO_LOSS = Answers(
         ),
         Mutant(
             "log-of-sigmoid",
-            "you take the logarithm of a sigmoid. Far from 0 the sigmoid is 0, and its logarithm minus infinity; "
+            "you take the logarithm of a sigmoid. Far below 0 the sigmoid is 0 and its logarithm minus infinity; "
             "F.logsigmoid stays finite.",
             _variant(per_pair=lambda m: -torch.log(torch.sigmoid(m))),
         ),
@@ -458,7 +458,7 @@ _DPO_LOSS = Answers(
         ),
         Mutant(
             "minus-margin",
-            "you return minus the margin. The log of the sigmoid is missing, which lets a settled pair rest.",
+            "you return minus the margin. The log of the sigmoid is missing; it is what lets a settled pair rest.",
             _variant(per_pair=lambda m: -m),
         ),
         Mutant(
@@ -497,7 +497,8 @@ _DPO_LOSS = Answers(
         "Three quantities, in this order: a reward for each response, a margin for each pair, one loss for the batch. "
         "Which of the four tensors are constants?",
         "reward = beta * (log policy - log ref); margin = reward of chosen - reward of rejected; loss = the mean of "
-        "-log sigmoid(margin). torch.nn.functional.logsigmoid is the stable way; .detach() cuts a tensor off.",
+        "-log sigmoid(margin). torch.nn.functional.logsigmoid is the stable way; .detach() cuts a tensor out of the "
+        "graph.",
         "In the chapter's part 'From sums to a loss' loss_of_pairs has the five lines, for rows that hold all chosen "
         "responses and then all rejected ones. Afterwards, compare with prefcourse.losses.dpo_loss.",
     ),
@@ -625,7 +626,7 @@ _PROMPT_MASKING_CANCELS = Answers(
         ),
         Mutant(
             "dpo-no-reference",
-            "DPO's margin has a reference: from each of the policy's sums that of the reference is taken away.",
+            "DPO's margin has a reference: from each of the policy's sums, subtract that of the reference.",
             _other(dpo=lambda policy, ref, mask, beta: beta * _difference(_sum_over(policy, mask))),
         ),
         Mutant(
@@ -650,14 +651,14 @@ _PROMPT_MASKING_CANCELS = Answers(
         ),
         Mutant(
             "response-length",
-            "with the prompt in the sum you still divide by the length of the response. The prompt's tokens count in "
+            "with the prompt in the sum, you still divide by the length of the response. The prompt's tokens count in "
             "the length, too.",
             _simpo_with_the_response_length,
         ),
         Mutant(
             "prompts-only",
-            "for SimPO you compare the means of the prompts alone. Asked for is the margin over prompt and response "
-            "minus the margin over the response.",
+            "for SimPO you compare the means of the prompts alone. Return the margin over prompt and response minus "
+            "the margin over the response.",
             _simpo_of_prompts,
         ),
         Mutant(
@@ -683,12 +684,12 @@ _PROMPT_MASKING_CANCELS = Answers(
         ),
         Mutant(
             "verdicts",
-            "you return verdicts, True and False. Asked for are two numbers: by how much each margin changes.",
+            "you return verdicts, True and False. Return two numbers: by how much each margin changes.",
             _verdicts,
         ),
         Mutant(
             "no-change",
-            "you return the margins with the prompt counted. Take away the margins with the prompt masked.",
+            "you return the margins with the prompt counted. Subtract the margins with the prompt masked.",
             _margins_not_masked,
         ),
     ),

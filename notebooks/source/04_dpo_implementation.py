@@ -146,7 +146,8 @@ claims({"not shifted, the answer seems at least e^20 times less likely": own_col
 
 # %% padding
 def logits_of(model, rows):
-    return model(input_ids=rows.input_ids, attention_mask=rows.attention_mask.long(), use_cache=False).logits
+    seen = rows.attention_mask.long()
+    return model(input_ids=rows.input_ids, attention_mask=seen, use_cache=False).logits
 
 
 def sums_of(model, rows, sums=sequence_logprobs):
@@ -270,7 +271,7 @@ plots.show(figure, alt=alt)
 # NBVAL_IGNORE_OUTPUT
 sft, trained = here.evaluate(reference), here.evaluate(policy)
 chosen, rejected, right = last
-print(f"chosen {chosen:+.1f}, rejected {rejected:+.1f} nats; held-out pairs in the right order: {right:.0%}")
+print(f"chosen {chosen:+.1f}, rejected {rejected:+.1f} nats; held-out pairs in order: {right:.0%}")
 print(f"gold {sft.gold.mean:.2f} -> {trained.gold.mean:.2f}; the policy now says")
 print(*(texts[0] for texts in trained.texts[:3]), sep="\n")
 claims({
@@ -350,9 +351,9 @@ moved, p = (now - before)[both.response_mask].abs(), before[both.response_mask].
 tokens, carry = {}, {}
 for name, kind in {"p < 0.5": p < 0.5, "p > 0.99": p > 0.99}.items():
     tokens[name], carry[name] = kind.float().mean(), moved[kind].sum() / moved.sum()
-    print(f"{name:>8} before training: {tokens[name]:.0%} of the tokens, {carry[name]:.0%} of the movement")
-claims({"fewer than 1/3 of the tokens carry over 80 %": tokens["p < 0.5"] < 1 / 3 and carry["p < 0.5"] > 0.8})
-claims({"over 1/2 of the tokens carry under 10 %": tokens["p > 0.99"] > 1 / 2 and carry["p > 0.99"] < 0.1})
+    print(f"{name:>8} before training: {tokens[name]:.0%} of tokens, {carry[name]:.0%} of the movement")
+claims({"under 1/3 of the tokens carry over 80 %": tokens["p < 0.5"] < 1 / 3 and carry["p < 0.5"] > 0.8})
+claims({"over 1/2 of them carry under 10 %": tokens["p > 0.99"] > 1 / 2 and carry["p > 0.99"] < 0.1})
 
 # %% [markdown] heat-after
 # **Takeaway: blame and praise fall on the few words at which there was a choice.** "people use it for" follows
@@ -394,7 +395,7 @@ claims({"over 1/2 of the tokens carry under 10 %": tokens["p > 0.99"] > 1 / 2 an
 # %% prompt
 # NBVAL_IGNORE_OUTPUT
 def margins_of(mask):
-    now, before = (sequence_logprobs(x, both.input_ids, mask) for x in (logits_now, logits_before))  # (2B,)
+    now, before = (sequence_logprobs(x, both.input_ids, mask) for x in (logits_now, logits_before))
     rewards = torch.stack([0.1 * (now - before), 2.0 * now / mask.sum(1)])  # (2, 2B): DPO's, SimPO's
     chosen_rewards, rejected_rewards = rewards.chunk(2, dim=1)
     return chosen_rewards - rejected_rewards  # (2, B), at the usual beta of each
@@ -405,9 +406,9 @@ masked, not_masked = margins_of(both.response_mask), margins_of(prompt_too)
 size, change = masked.abs().mean(1), (not_masked - masked).abs().mean(1)
 turned = (masked * not_masked < 0).float().mean(1)
 for n, name in enumerate(("DPO", "SimPO")):
-    print(f"{name:>5}: a mean margin of size {size[n]:.1f} changes by {change[n]:z.1f}; {turned[n]:.0%} turn")
+    print(f"{name:>5}: a mean margin of {size[n]:.1f} changes by {change[n]:z.1f}; {turned[n]:.0%} turn")
 claims({"DPO: no margin changes": torch.allclose(masked[0], not_masked[0], atol=1e-3)})
-claims({"SimPO: changes exceed margins, over 1/20 of pairs turn": change[1] > size[1] and turned[1] > 1 / 20})
+claims({"SimPO: changes exceed margins, over 1/20 turn": change[1] > size[1] and turned[1] > 1 / 20})
 
 # %% [markdown] prompt-after
 # So DPO forgives this mistake. SimPO does not, and neither does IPO (2310.12036) in TRL, Hugging Face's library for
@@ -449,7 +450,7 @@ for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
     smooth = {n: np.convolve([m[metric] for m in logs[n]], np.ones(14) / 14, "valid") for n in logs}
     lines = {letter: (range(14, 14 + len(smooth[n])), smooth[n]) for letter, n in letters.items()}
     plots.curves(ax, lines, ylabel=f"{metric}, mean of 14 steps")
-plots.show(figure, alt="The losses of A to D fall, C's furthest, A's least; accuracies rise to 0.7 to 0.8.")
+plots.show(figure, alt="Losses of A to D fall, C's furthest, A's least; accuracies rise to 0.7 to 0.8.")
 spread = np.ptp([line[-1] for line in smooth.values()])
 claims({"at the end all accuracies are within 0.12 of each other": spread < 0.12})
 

@@ -132,7 +132,7 @@ figure, ax = plt.subplots(figsize=(8.0, 2.6))
 sixty = list(map(Estimate, estimates[:60].tolist(), errors[:60].tolist()))
 plots.intervals(ax, sixty, truth=exact, xlabel="draw of 64 answers", ylabel="KL (nats)")
 ax.set_title("Sixty of the intervals; the line is the exact KL")
-plots.show(figure, alt="Sixty intervals around a horizontal line. Nearly all cross it; those that miss are red.")
+plots.show(figure, alt="Sixty intervals around a line. Nearly all cross it; those that miss it are red.")
 print(f"{misses.sum()} of 200 intervals miss the exact KL of {exact:.2f}")
 print(f"the mean log-ratio of the reference's answers is {from_reference:.2f}")
 claims({
@@ -174,7 +174,7 @@ claims({
 
 # %% frontier
 def optimum_from_samples(gold, beta):
-    """Reward, KL, effective sample size, from the gold (P, n) of n answers of the reference to each prompt."""
+    """Reward, KL, effective sample size, from the gold (P, n) of n answers of the reference per prompt."""
     weights = (gold / beta).softmax(-1)  # each prompt has its own Z
     reward = (weights * gold).sum(-1)
     log_z = (gold / beta).logsumexp(-1) - np.log(gold.shape[-1])
@@ -293,9 +293,10 @@ figure, ax = plt.subplots(figsize=(8.6, 4.6))
 looks = {"colour": ("learning rate", handles[:, 1]), "marker": ("beta", handles[:, 0])}
 plots.grid_in_plane(ax, flat_kl, flat_gold, **looks, frontier=frontier, reference=start)
 ax.set_title("A hundred settings, one line, and what falls below it")
-alt = """Gold against KL, on a square-root axis. The exact optimum rises steeply to 2.5. The settings rise less
-    steeply, to 1.2 between a third of a nat and one and a half, and then fall, to below the reference beyond
-    twelve nats. Up to one nat most lie on one line, beta 3 below it; beyond, large learning rates lie lowest."""
+alt = """Gold against KL, on a square-root axis. The exact optimum rises steeply to 2.5. The settings rise
+    less steeply, to 1.2 between a third of a nat and one and a half, and then fall, to below the reference
+    beyond twelve nats. Up to one nat most lie on one line, beta 3 below it; beyond, large learning rates
+    lie lowest."""
 plots.show(figure, alt=alt)
 
 # %% [markdown] plane-text
@@ -315,8 +316,8 @@ def gold_apart(which):
 
 moderate = (handles[:, 0] <= 0.3) & (handles[:, 1] <= 2e-3)
 apart = {"moderate": gold_apart(moderate), "all": gold_apart(handles[:, 0] > 0)}
-for name, found_apart in apart.items():
-    print(f"{name:>8} settings: median difference {np.median(found_apart):.2f}, largest {found_apart.max():.2f}")
+for name, gaps in apart.items():
+    print(f"{name:>8} settings: median difference {np.median(gaps):.2f}, largest {gaps.max():.2f}")
 error = np.sqrt((cube("gold_se") ** 2).sum(0)) / 3  # of the mean over seeds
 print(f"the standard error of one gold, below 3 nats: {error[mean_kl < 3].max():.2f} at most")
 
@@ -514,8 +515,9 @@ from prefcourse.widgets.chapter05 import choose_a_point
 
 
 def again(seed, beta, learning_rate, epochs):
-    handles = {"beta": beta, "learning_rate": learning_rate, "looks": settings["looks"], "seed": SEED + seed}
-    return next(row for row in train_and_look(here, training, held_out, **handles) if row["epochs"] == epochs)
+    chosen = {"beta": beta, "learning_rate": learning_rate, "looks": settings["looks"], "seed": SEED + seed}
+    rows = train_and_look(here, training, held_out, **chosen)
+    return next(row for row in rows if row["epochs"] == epochs)
 
 
 frames = {key: found[0, *key] for key in keys}

@@ -62,7 +62,8 @@ train_pairs, held_out = pairs[:-1000], pairs[-1000:]
 # %% one-pair
 differences = torch.linspace(-3, 3, 601)
 log_likelihood = 14 * F.logsigmoid(differences) + 6 * F.logsigmoid(-differences)
-print(f"14 to 6: likeliest at {differences[log_likelihood.argmax()]:.2f}; log(14 / 6) = {math.log(14 / 6):.2f}")
+likeliest = differences[log_likelihood.argmax()]
+print(f"14 to 6: likeliest at {likeliest:.2f}; log(14 / 6) = {math.log(14 / 6):.2f}")
 for difference in (2.0, 4.0, 8.0, 16.0):
     all_twenty = 20 * F.logsigmoid(torch.tensor(difference))
     print(f"20 to 0: difference {difference:>2.0f}, log-likelihood {all_twenty:z.5f}")
@@ -94,7 +95,7 @@ def fit(wins, start, steps=3000):
 
 
 def votes_of_people(slope):
-    return torch.sigmoid(slope * (gold[:, None] - gold)).fill_diagonal_(0)  # (A, A): share of a vote per pair
+    return torch.sigmoid(slope * (gold[:, None] - gold)).fill_diagonal_(0)  # (A, A): shares of votes
 
 
 def centred(scores):
@@ -137,10 +138,10 @@ for slope, scores in fitted.items():
     order = " > ".join(str(i + 1) for i in scores.argsort(descending=True).tolist())
     print(f"slope {slope}: order {order}, best minus worst {scores.max() - scores.min():.2f}")
 both = [torch.allclose(centred(scores), centred(gold), atol=1e-3) for scores in (from_0, from_random)]
-scaled = [torch.allclose(centred(scores), slope * centred(gold), atol=1e-2) for slope, scores in fitted.items()]
+scaled = [torch.allclose(centred(s), slope * centred(gold), atol=1e-2) for slope, s in fitted.items()]
 claims({
     "from both starts: the differences of gold": all(both),
-    "the mean score stays where it began": torch.isclose(from_random.mean(), random_start.mean(), atol=1e-4),
+    "the mean stays where it began": torch.isclose(from_random.mean(), random_start.mean(), atol=1e-4),
     "scores are slope times gold": all(scaled),
 })
 
@@ -161,8 +162,8 @@ claims({
 # %% scores-of
 def scores_of(model, rows):
     """One score per row; rows are padded on the right."""
-    mask = rows.attention_mask
-    hidden = model.backbone(input_ids=rows.input_ids, attention_mask=mask.long()).last_hidden_state  # (B, T, D)
+    mask = rows.attention_mask.long()
+    hidden = model.backbone(input_ids=rows.input_ids, attention_mask=mask).last_hidden_state  # (B, T, D)
     last = mask.sum(1) - 1  # (B,): the column of the last real token
     return model.head(hidden[torch.arange(len(last)), last])[:, 0]  # (B,)
 
@@ -250,7 +251,7 @@ figure, ax = plt.subplots()
 plots.learning_curve(ax, stored.PAIRS, [row["accuracy"] for row in usual], ceiling=usual[0]["ceiling"])
 ax.plot([len(train_pairs)], [right.rate], "*", color=plots.OTHERS[1], markersize=14)
 ax.set(ylim=(0.48, 0.86), title="Right on held-out labels (star: this run)")
-plots.show(figure, alt="Accuracy on held-out labels rises from .67 with 64 pairs to .70 with 4,096; ceiling .82.")
+plots.show(figure, alt="Accuracy on labels rises from .67 with 64 pairs to .70 with 4,096; ceiling .82.")
 gain_labels, gain_gold = (usual[-1][key] - usual[0][key] for key in ("labels", "gold"))
 print(f"six doublings gain {100 * gain_labels:.1f} points on labels, {100 * gain_gold:.1f} on gold")
 claims({
@@ -284,7 +285,7 @@ for name, some in {"filler or kind differs": ~only_uses, "only uses differ": onl
     print(f"{name:>22} ({some.double().mean():.0%}): model right on {model:.0%}, people on {person:.0%}")
 (form, people_on_form), (uses, people_on_uses) = found.values()
 claims({
-    "where filler or kind decides, the model is within 4 points of people": abs(form - people_on_form) < 0.04,
+    "where filler or kind decides, it is within 4 points of people": abs(form - people_on_form) < 0.04,
     "where only the uses do, it is at least 8 points below them": uses < people_on_uses - 0.08,
 })
 
@@ -309,7 +310,7 @@ people_on_uses, best_on_uses = as_usual["people_on_uses"], max(row["uses"] for r
 claims({
     "no change gains two points on labels": max(gained.values()) < 0.02,
     "the sum gains one to three on gold": 0.01 < of_sum["gold"] - as_usual["gold"] < 0.03,
-    "one epoch and sixteen lose half a point on labels": max(gained["epochs 1"], gained["epochs 16"]) < -0.005,
+    "one epoch and sixteen lose half a point": max(gained["epochs 1"], gained["epochs 16"]) < -0.005,
     "where only uses differ, all stay 15 points below people": best_on_uses < people_on_uses - 0.15,
     "and are nearer to a coin": best_on_uses - 0.5 < people_on_uses - best_on_uses,
 })
@@ -339,7 +340,7 @@ print("label right ", *(f"{share:5.0%}" for share in label_right))
 contradicted = (on_training < 0).double().mean()
 claims({
     "the model contradicts between 20 and 32 % of its training labels": 0.2 < contradicted < 0.32,
-    "where it contradicts most, labels are right like a coin, to 10 points": abs(label_right[0] - 0.5) < 0.1,
+    "where it contradicts most, half the labels are right, to 10 points": abs(label_right[0] - 0.5) < 0.1,
     "where it agrees most, at least 95 % of the labels are right": label_right[-1] > 0.95,
 })
 
@@ -363,7 +364,7 @@ claims({
 
 # %% slope
 def likeliest_slope(gaps, steps=50):
-    """The factor on all gaps, chosen minus rejected, under which labels are likeliest (Newton's method)."""
+    """The factor on all gaps, chosen minus rejected, that makes labels likeliest (Newton's method)."""
     slope = torch.tensor(0.0)
     for _ in range(steps):
         surprise = torch.sigmoid(-slope * gaps)  # (N,): how likely was the other label?
@@ -394,8 +395,8 @@ for ax, lines, ylabel in zip(axes, (shares, scale), ("share right", "logits per 
     ax.set(xscale="log", xticks=stored.TEMPERATURES, xticklabels=stored.TEMPERATURES)
     ax.minorticks_off()
 alt = """Against the annotators' temperature. Left: a reward model's accuracy about gold hardly moves up to
-    temperature 2, while its accuracy on labels, and that of single labels about gold, fall. Right: both slopes
-    more than halve."""
+    temperature 2, while its accuracy on labels, and that of single labels about gold, fall. Right: both
+    slopes more than halve."""
 plots.show(figure, alt=alt)
 
 # %% noise-claims
@@ -441,7 +442,7 @@ claims({
 overfitted, _ = fit_reward_model(train_pairs[:500], epochs=16)
 trial, rest = margins_of(overfitted, held_out).split(500)
 factor = likeliest_slope(trial)
-judged = {"2,000 pairs, 4 epochs": margins, "500 pairs, 16 epochs": rest, "the same, corrected": factor * rest}
+judged = {"2,000 pairs, 4 epochs": margins, "500 pairs, 16 epochs": rest, "corrected": factor * rest}
 errors, (figure, axes) = {}, plt.subplots(1, 3, figsize=(9.6, 3.5))
 for ax, (name, m) in zip(axes, judged.items(), strict=True):
     claimed, came_true = torch.sigmoid(m.abs()), (m > 0).double()
@@ -449,12 +450,12 @@ for ax, (name, m) in zip(axes, judged.items(), strict=True):
     errors[name] = evaluate.expected_calibration_error(claimed, came_true)
 for ax in axes[1:]:
     ax.get_legend().remove()
-alt = """Three reliability diagrams. The usual model lies near the diagonal. The one of 16 epochs on 500 pairs
-    lies well below it, where it claims most. Its margins times one factor, it lies near the diagonal again."""
+alt = """Three reliability diagrams. The usual model lies near the diagonal. The one of 16 epochs on
+    500 pairs lies well below it, where it claims most. With its margins times one factor, it is near again."""
 plots.show(figure, alt=alt)
 
 # %% calibration-claims
-before, after = errors["500 pairs, 16 epochs"], errors["the same, corrected"]
+before, after = errors["500 pairs, 16 epochs"], errors["corrected"]
 claims({
     "the usual model's claims are off by less than .07 in the mean": errors["2,000 pairs, 4 epochs"] < 0.07,
     "after 16 epochs on 500 pairs they are off by more than .08": before > 0.08,

@@ -145,7 +145,7 @@ def _with_a_lost_run(draw: random.Random) -> Call:
     return Call((kl, gold))
 
 
-FRONT, TIES = "on the front is whatever no other point beats", "equal KL, or equal gold: the better of the two"
+FRONT, TIES = "a point is on the front if no other point beats it", "equal KL, or equal gold: the better of the two"
 LOST = "a run that was lost (nan) is on no front, and beats nobody"
 PARETO_FRONT = Exercise(
     number="5.2",
@@ -235,7 +235,7 @@ TWO_ROWS = [
     _row(10, 0.1, {"chosen": [-11.0], "rejected": [-16.0]}, REFERENCE),
 ]
 STILL = [_row(step, 0.3, REFERENCE, REFERENCE) for step in (0, 10, 20)]
-LATE, STOOD = "a log that begins after training did", "one of the responses did not move"
+LATE, STOOD = "a log that begins later than training", "one of the responses did not move"
 UNKNOWN, PERCENT = "nothing moved: nan", Tolerance(relative=0.05)
 WHICH_BETA = Exercise(
     number="5.3",
@@ -255,7 +255,7 @@ WHICH_BETA = Exercise(
         Case("alike", "both fall alike, so that the margin stands still", _as_far(-1), NEAR),
         Case("back", "a run that comes back to where it began", _log(0.2, (-3.0, -6.0), steps=(0, 0.4, 1, 0)), NEAR),
         Case("pause", "rows between which nothing moved", _log(0.2, (-3.0, -5.0), steps=(0, 0.5, 0.5, 1)), NEAR),
-        Case("rounded", "numbers of two digits after the point: within 5 %",
+        Case("rounded", "numbers with two decimals: within 5 %",
              _log(0.03, (-12.0, -20.0), steps=(0, 0.001, 0.002, 0.003, 0.5, 1), digits=2), PERCENT),
         Case("still", UNKNOWN, fixed(STILL), NEAR),
         Case("one-row", UNKNOWN, fixed(TWO_ROWS[1:]), NEAR),

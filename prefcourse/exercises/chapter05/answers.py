@@ -110,7 +110,8 @@ _KL_ESTIMATE = Answers(
         ),
         Mutant(
             "absolute",
-            "you take the size of each row's log-ratio. Negative rows belong to it: without them the mean is too high.",
+            "you take the absolute value of each row's log-ratio. Negative rows belong in the mean: without them it "
+            "is too high.",
             _with_rows(lambda p, q, m: _log_ratios(p, q, m).abs()),
         ),
         Mutant(
@@ -136,7 +137,7 @@ _KL_ESTIMATE = Answers(
         ),
         Mutant(
             "padding-counted",
-            "you count padding, too. Only where the mask is true stands a token of the response.",
+            "you count padding, too. Only where the mask is true is there a token of the response.",
             _with_rows(lambda p, q, m: (p - q).sum(1)),
         ),
         Mutant(
@@ -146,13 +147,13 @@ _KL_ESTIMATE = Answers(
         ),
         Mutant(
             "k3",
-            "you use the estimator called k3 of each token. It is right on average, too, but here the plain log-ratio "
-            "is asked for.",
+            "you use the estimator called k3 of each token. It is right on average, too, but here use the plain "
+            "log-ratio.",
             _with_rows(_k3),
         ),
         Mutant(
             "weighed-again",
-            "you weigh by the probability once more. The policy drew these rows, so likely ones are there more often "
+            "you weight by the probability once more. The policy drew these rows, so likely ones are there more often "
             "already.",
             _with_rows(_weighed),
         ),
@@ -174,39 +175,40 @@ _KL_ESTIMATE = Answers(
         ),
         Mutant(
             "divided-by-n",
-            "you divide the standard deviation by the number of rows. Divide by its root: four times the rows halve "
-            "the error.",
+            "you divide the standard deviation by the number of rows. Divide by its root: four times as many rows "
+            "halve the error.",
             _with_error(lambda rows: rows.std() / len(rows)),
         ),
         Mutant(
             "tokens-as-draws",
-            "you count tokens as independent draws. What was drawn independently are rows: divide by the root of THEIR "
-            "number.",
+            "you count tokens as independent draws. The rows are what was drawn independently: divide by the root of "
+            "THEIR number.",
             _error_by_tokens,
         ),
         Mutant(
             "divided-by-n-not-n-minus-1",
-            "you divide the squares by the number of rows. One less: the mean was fitted to the same rows.",
+            "you divide the squares by the number of rows. Divide by one less: the mean was fitted to the same rows.",
             _with_error(lambda rows: rows.std(correction=0) / len(rows) ** 0.5),
         ),
         Mutant(
             "half-width",
-            "you return the half-width of an interval, 1.96 errors. Asked for is one.",
+            "you return the half-width of an interval, 1.96 errors. Return one error.",
             _with_error(lambda rows: 1.96 * _error(rows)),
         ),
         Mutant(
             "sure-of-one",
-            "you say that a single row has error 0. From one draw nobody can tell how far draws lie apart: nan.",
+            "you say that a single row has error 0. From one draw nobody can tell how far apart draws lie: nan.",
             _with_error(lambda rows: _error(rows) if len(rows) > 1 else torch.tensor(0.0)),
         ),
         Mutant(
             "mean-absolute",
-            "you take the size of the mean. An estimate below 0 is as honest as one above: return it as it is.",
+            "you take the absolute value of the mean. An estimate below 0 is as honest as one above: return it as it "
+            "is.",
             lambda p, q, m: _kl(p, q, m, mean=lambda rows: rows.mean().abs()),
         ),
         Mutant(
             "not-averaged",
-            "you add up the rows. Asked for is the KL per response: their mean.",
+            "you add up the rows. Return the KL per response: their mean.",
             lambda p, q, m: _kl(p, q, m, mean=torch.sum),
         ),
         Mutant(
@@ -216,13 +218,13 @@ _KL_ESTIMATE = Answers(
         ),
         Mutant(
             "spread-of-tokens",
-            "your error comes from how far tokens lie apart. The estimate is a mean of rows: take the deviation of "
+            "your error comes from how far apart tokens lie. The estimate is a mean of rows: take the deviation of "
             "rows, over the root of their number.",
             lambda p, q, m: (_log_ratios(p, q, m).mean(), _error((p - q)[m])),
         ),
         Mutant(
             "one-less-twice",
-            "you take one off twice. The deviation has n - 1 under its squares already; divide it by the root of n.",
+            "you subtract one twice. The deviation divides by n - 1 already; divide it by the root of n.",
             _with_error(lambda rows: rows.std() / (len(rows) - 1) ** 0.5),
         ),
         Mutant(
@@ -234,7 +236,7 @@ _KL_ESTIMATE = Answers(
     alternatives=(evaluate.kl_estimate, _kl, _kl_in_numpy, _kl_by_statistics, _kl_with_where),
     hints=(
         "Within a row the log-ratios of the tokens are added up. What you then have, one number per row, are "
-        "independent draws. What do you know of the mean of independent draws?",
+        "independent draws. What do you know about the mean of independent draws?",
         "rows = sum over tokens of (logprobs - ref_logprobs), with 0 where the mask is false: masked_fill(~mask, 0.0). "
         "The estimate is their mean, its error their standard deviation (n - 1) over the root of their number.",
         "In the chapter, 'How far is it?' computes both for answers of a known policy and counts how often the "
@@ -362,7 +364,7 @@ _PARETO_FRONT = Answers(
         ),
         Mutant(
             "less-gold",
-            "you count less gold as better. Gold is what one wants more of.",
+            "you count less gold as better. Gold is what we want more of.",
             _unbeaten(lambda kl, gold, other_kl, other_gold: _beats(kl, -gold, other_kl, -other_gold)),
         ),
         Mutant(
@@ -373,12 +375,12 @@ _PARETO_FRONT = Answers(
         ),
         Mutant(
             "equal-gold-stays",
-            "you let a point stay that pays more KL for the same gold.",
+            "you keep a point that pays more KL for the same gold.",
             _unbeaten(lambda kl, gold, other_kl, other_gold: other_kl <= kl and other_gold > gold),
         ),
         Mutant(
             "equal-kl-stays",
-            "you let a point stay that has less gold at the same KL.",
+            "you keep a point that has less gold at the same KL.",
             _unbeaten(lambda kl, gold, other_kl, other_gold: other_kl < kl and other_gold >= gold),
         ),
         Mutant(
@@ -404,7 +406,7 @@ _PARETO_FRONT = Answers(
         Mutant(
             "in-given-order",
             "you keep the best so far in the order given. Points come in any order: sort them by KL first, and take "
-            "nan out before, for a sort with nan in it leaves things where they stand.",
+            "nan out first, because a sort cannot put nan in order.",
             _running_maximum,
         ),
         Mutant(
@@ -419,7 +421,7 @@ _PARETO_FRONT = Answers(
         ),
         Mutant(
             "within-a-hundredth",
-            "you take numbers that differ by a hundredth for equal. Compare them as they are: any difference counts.",
+            "you treat numbers that differ by a hundredth as equal. Compare them as they are: any difference counts.",
             _unbeaten(lambda *numbers: _beats(*(round(x, 2) for x in numbers))),
         ),
         Mutant(
@@ -429,7 +431,7 @@ _PARETO_FRONT = Answers(
         ),
         Mutant(
             "whom-it-beats",
-            "you keep the runs that beat nobody. On the front are those that nobody beats: exchange the two.",
+            "you keep the runs that beat nobody. On the front are those that nobody beats: swap the two.",
             _unbeaten(lambda kl, gold, other_kl, other_gold: _beats(other_kl, other_gold, kl, gold)),
         ),
         Mutant(
@@ -593,12 +595,13 @@ _WHICH_BETA = Answers(
     mutants=(
         Mutant(
             "first-row-is-the-reference",
-            "you take the first row for the reference. A log may begin later: compare how far rewards AND logps moved.",
+            "you take the first row to be the reference. A log may begin later: compare how far rewards AND logps "
+            "moved.",
             _rewards_over_moves,
         ),
         Mutant(
             "without-reference",
-            "you divide rewards by log-probabilities. A reward is beta times their difference to the reference's.",
+            "you divide rewards by log-probabilities. A reward is beta times their difference from the reference's.",
             _without_reference,
         ),
         Mutant(
@@ -689,8 +692,8 @@ _WHICH_BETA = Answers(
     ),
     alternatives=(_beta_by_slope, _beta_from_row_to_row, _beta_by_largest_move, _beta_by_sizes, _beta_by_fits),
     hints=(
-        "The log does not tell the reference's log-probabilities. But the reference never changes. What becomes of it "
-        "if you subtract two rows?",
+        "The log does not show the reference's log-probabilities. But the reference never changes. What becomes of it "
+        "if you subtract one row from another?",
         "From the first row to any later one, rewards/chosen changes by beta times what logps/chosen changes by; the "
         "same for rejected. One way to use all of it: the sum, over later rows and both sides, of (change of reward "
         "times change of logps), divided by the sum of squared changes of logps.",

@@ -54,7 +54,7 @@ BRADLEY_TERRY_LOSS = Exercise(
         Case("equal", "equal scores: log 2", fixed([0.75, -2.0, 5.0], [0.75, -2.0, 5.0]), NEAR),
         Case("wrong", "pairs in the wrong order pull harder", _scores(3, wrong=True), NEAR),
         Case("shifted", "a constant on both scores of a pair changes nothing", _shifted, NEAR),
-        Case("mean", "the mean over the batch, of whatever size", _scores(8), NEAR),
+        Case("mean", "the mean over the batch, whatever its size", _scores(8), NEAR),
         Case("extreme", "finite at scores of 10,000", fixed([1e4, -1e4, 1e4], [-1e4, 1e4, 1e4]), NEAR),
     ),
 )
@@ -174,7 +174,7 @@ def _with_certainties(draw: random.Random) -> Call:
     return Call((claimed + [1.0, 1.0, 1.0], [1.0] * 4 + [1.0, 0.0, 1.0]))
 
 
-WEIGHED, MANY = "every bin weighs as many as it holds", "any number of bins"
+WEIGHED, MANY = "every bin weighs as much as the claims it holds", "any number of bins"
 EXPECTED_CALIBRATION_ERROR = Exercise(
     number="6.3",
     function="expected_calibration_error",

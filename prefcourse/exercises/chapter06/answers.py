@@ -111,7 +111,7 @@ _BRADLEY_TERRY_LOSS = Answers(
         ),
         Mutant(
             "log-of-sigmoid",
-            "you take the logarithm of a sigmoid. Far from 0 the sigmoid is 0, and its logarithm minus infinity; "
+            "you take the logarithm of a sigmoid. Far below 0 the sigmoid is 0 and its logarithm minus infinity; "
             "F.logsigmoid stays finite.",
             _per_pair(lambda m: -torch.log(torch.sigmoid(m))),
         ),
@@ -136,13 +136,13 @@ _BRADLEY_TERRY_LOSS = Answers(
         Mutant(
             "each-by-itself",
             "you judge each response by itself: chosen scores above 0, rejected ones below. Then a constant on both "
-            "changes the loss. A label compares: only the difference of the two may enter.",
+            "changes the loss. A label compares: only the difference of the two may count.",
             _each_by_itself,
         ),
         Mutant(
             "each-by-itself-in-one-mean",
-            "you classify all responses as good or bad, in one mean. A label says nothing of one response alone: only "
-            "the difference of the two may enter.",
+            "you classify all responses as good or bad, in one mean. A label says nothing about one response alone: "
+            "only the difference of the two may count.",
             _each_by_itself_in_one_mean,
         ),
         Mutant(
@@ -199,8 +199,8 @@ _BRADLEY_TERRY_LOSS = Answers(
         ),
         Mutant(
             "no-sigmoid",
-            "you return minus the mean difference. It has no end: a pair that is right by far would pull as hard as a "
-            "wrong one. The loss is -log sigmoid(difference).",
+            "you return minus the mean difference. It has no bound: a pair that is right by far would pull as hard as "
+            "a wrong one. The loss is -log sigmoid(difference).",
             _per_pair(lambda m: -m),
         ),
         Mutant(
@@ -243,7 +243,7 @@ _BRADLEY_TERRY_LOSS = Answers(
         _in_single_precision,
     ),
     hints=(
-        "What is the probability of a single label, if the two scores are right? And what may not matter to it?",
+        "What is the probability of a single label, if the two scores are right? And what must not matter to it?",
         "P(chosen beats rejected) = sigmoid(chosen - rejected); the loss is the mean of minus its logarithm. "
         "torch.nn.functional.logsigmoid takes both steps at once and stays finite.",
         "In the chapter's part 'A reward model is a table that generalises' fit_reward_model has the line, in its "
@@ -403,22 +403,22 @@ _LAST_TOKEN_SCORE = Answers(
         ),
         Mutant(
             "mean",
-            "you take the mean over all tokens. Asked for is the score at the last one.",
+            "you take the mean over all tokens. Return the score at the last one.",
             partial(_over_tokens, how="mean"),
         ),
         Mutant(
             "sum",
-            "you add up the scores of all tokens. Asked for is the score at the last one.",
+            "you add up the scores of all tokens. Return the score at the last one.",
             partial(_over_tokens, how="sum"),
         ),
         Mutant(
             "max",
-            "you take the highest score of any token. Asked for is the score at the last one.",
+            "you take the highest score of any token. Return the score at the last one.",
             partial(_over_tokens, how="max"),
         ),
         Mutant(
             "every-token",
-            "you return a score for every token. Asked for is one per row.",
+            "you return a score for every token. Return one per row.",
             _every_token,
         ),
         Mutant(
@@ -443,18 +443,20 @@ _LAST_TOKEN_SCORE = Answers(
         ),
         Mutant(
             "empty-is-left-out",
-            "you leave out rows without tokens, and the others move up. One number per row: nan where there is none.",
+            "you leave out rows without tokens, and the others move up. Return one number per row: nan where there "
+            "are no tokens.",
             lambda hidden, weight, mask: _read(hidden, weight, mask)[mask.any(1)],
         ),
         Mutant(
             "empty-spoils-all",
-            "a row without tokens makes all scores nan. Only its own: masked_fill, or where, with mask.any(1).",
+            "a row without tokens makes all scores nan. Only its own should be: masked_fill, or where, with "
+            "mask.any(1).",
             _one_empty_row_spoils_all,
         ),
         Mutant(
             "count",
-            "you take the column whose number is the count of tokens. Columns are counted from 0: that one stands "
-            "behind the last.",
+            "you take the column whose number is the count of tokens. Columns are counted from 0: that one comes "
+            "after the last.",
             partial(_read, place=_count),
         ),
         Mutant(
@@ -482,7 +484,7 @@ _LAST_TOKEN_SCORE = Answers(
     ),
     alternatives=(_read, _scores_first, _row_by_row, _turned_round, _in_fp32),
     hints=(
-        "First one row, with padding on both sides: how do you find, from its mask alone, the number of the last "
+        "First one row, with padding on both sides: how do you find, from its mask alone, the index of the last "
         "column that is True?",
         "columns * mask, with columns = torch.arange(T), is largest at the last token: .argmax(1) finds it. Then "
         "hidden[torch.arange(B), last] picks one state per row, (B, D), and @ weight gives (B,).",
@@ -648,17 +650,17 @@ _EXPECTED_CALIBRATION_ERROR = Answers(
         ),
         Mutant(
             "bins-weigh-the-same",
-            "every bin weighs the same in your mean. Weigh each with the number of claims that it holds.",
+            "every bin weighs the same in your mean. Weight each by the number of claims that it holds.",
             _by(over=lambda parts, count, bins: sum(abs(c - t) for c, t, _ in parts) / len(parts)),
         ),
         Mutant(
             "empty-bins-counted",
-            "you divide by the number of bins, empty ones included. Weigh each bin with its share of the claims.",
+            "you divide by the number of bins, empty ones included. Weight each bin by its share of the claims.",
             _by(over=lambda parts, count, bins: sum(abs(c - t) for c, t, _ in parts) / bins),
         ),
         Mutant(
             "largest-gap",
-            "you return the largest gap of any bin. Asked for is the mean, each bin weighed with its count.",
+            "you return the largest gap of any bin. Return the mean, each bin weighted by its count.",
             _by(over=lambda parts, count, bins: max(abs(c - t) for c, t, _ in parts)),
         ),
         Mutant(
@@ -668,7 +670,7 @@ _EXPECTED_CALIBRATION_ERROR = Answers(
         ),
         Mutant(
             "not-divided",
-            "you weigh each bin with its count, and do not divide by the number of all claims.",
+            "you weight each bin by its count, and do not divide by the number of all claims.",
             _by(over=lambda parts, count, bins: sum(n * abs(c - t) for c, t, n in parts)),
         ),
         Mutant(
@@ -679,13 +681,13 @@ _EXPECTED_CALIBRATION_ERROR = Answers(
         ),
         Mutant(
             "brier",
-            "you return the mean squared error (Brier's score). It also punishes honest doubt; asked for is the gap "
-            "within each bin.",
+            "you return the mean squared error (Brier's score). It also punishes honest doubt; take the gap within "
+            "each bin.",
             _brier,
         ),
         Mutant(
             "middles",
-            "you take the middle of each bin for what was claimed. Take the mean of the claims in it.",
+            "you take the middle of each bin as what was claimed. Take the mean of the claims in it.",
             _with_middles,
         ),
         Mutant(
@@ -717,17 +719,17 @@ _EXPECTED_CALIBRATION_ERROR = Answers(
         ),
         Mutant(
             "scores-accepted",
-            "you accept what is no probability. Raise ValueError for a claim outside of [0, 1].",
+            "you accept numbers that are not probabilities. Raise ValueError for a claim outside of [0, 1].",
             _tested(lambda claims: claims.isnan()),
         ),
         Mutant(
             "only-above-1-tested",
-            "you raise ValueError above 1 alone. A claim below 0 is no probability either.",
+            "you raise ValueError above 1 alone. A claim below 0 is not a probability either.",
             _tested(lambda claims: claims > 1),
         ),
         Mutant(
             "only-below-0-tested",
-            "you raise ValueError below 0 alone. A claim above 1 is no probability either.",
+            "you raise ValueError below 0 alone. A claim above 1 is not a probability either.",
             _tested(lambda claims: claims < 0),
         ),
         Mutant(
@@ -768,8 +770,8 @@ _EXPECTED_CALIBRATION_ERROR = Answers(
     ),
     alternatives=(evaluate.expected_calibration_error, _bin_by_bin, _with_numpy, _with_edges),
     hints=(
-        "Take the question's example, and draw it: claims on one axis, shares that were right on the other, a point "
-        "per bin. How far is each point from the diagonal, and how many claims stand behind it?",
+        "Take the question's example, and draw it: claims on one axis, the shares that were right on the other, one "
+        "point per bin. How far is each point from the diagonal, and how many claims stand behind it?",
         "The number of a claim's bin is floor(claim * bins), but at most bins - 1. The error is the sum over bins of "
         "(count / all) * |mean claim - mean truth|; empty bins add nothing.",
         "The chapter's part 'As often as it says' draws the points of the sum, with evaluate.calibration_bins. "

@@ -161,9 +161,14 @@ DAWID_SKENE = Exercise(
             _asked([1, 2, 5, 3, 1, 4, 2], [0.9, 0.8, 0.7, 0.6, 0.5], steps=5),
             NEAR,
         ),
-        Case("adversary", "who is mostly wrong, helps", _asked([4] * 15, [0.9, 0.85, 0.85, 0.05, 0.1], steps=10), NEAR),
+        Case(
+            "adversary",
+            "somebody who is mostly wrong helps",
+            _asked([4] * 15, [0.9, 0.85, 0.85, 0.05, 0.1], steps=10),
+            NEAR,
+        ),
         Case("begun", "begun elsewhere", _begun("random", steps=1), NEAR),
-        Case("mirror", "begun in the mirror: named by the votes all the same", _begun("mirrored", steps=8), NEAR),
+        Case("mirror", "started in the mirror: the votes still decide the names", _begun("mirrored", steps=8), NEAR),
         Case("all-the-same", "all labels the same", fixed(SAME, steps=3), NEAR),
         Case("many-votes", "hundreds of votes on an item", _many_votes, NEAR, teach=False),
         Case(
@@ -233,7 +238,7 @@ RDPO_LOSS = Exercise(
             fixed(*[[-3.0, -8.0], [-7.0, -1.0]] * 2, beta=0.1, flip_probability=0.3),
             NEAR,
         ),
-        Case("mean", "the mean over the batch, of whatever size", _pairs(7, 0.2, 0.15), NEAR),
+        Case("mean", "the mean over the batch, whatever its size", _pairs(7, 0.2, 0.15), NEAR),
         Case(
             "extreme",
             "finite at log-ratios of 10,000, and below 0 where it must be",
@@ -300,7 +305,7 @@ BORDA = Exercise(
         Case("unmet-drawn", UNMET, _tournament(6, 5, unmet=0.4), FINE),
         Case("nobody", "who has met nobody: nan", fixed([[0.0, 3, 0], [1, 0, 0], [0, 0, 5.0]]), FINE),
         Case("single", "who has met nobody: nan", fixed([[0.0]]), FINE),
-        Case("two-tastes", "two crowds of opposite taste, pooled", _two_tastes, FINE),
+        Case("two-tastes", "two crowds with opposite tastes, pooled", _two_tastes, FINE),
         Case("many", "large counts", fixed([[0.0, 1e9, 1e3], [1e3, 0, 1e12], [1e9, 1.0, 0]]), FINE),
     ),
 )

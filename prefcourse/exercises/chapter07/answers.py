@@ -159,12 +159,12 @@ _DAWID_SKENE = Answers(
     mutants=(
         Mutant(
             "majority",
-            "you return vote shares, and agreement with the majority. Go around: people from truth, truth from people.",
+            "you return vote shares, and agreement with the majority. Alternate: people from truth, truth from people.",
             _majority,
         ),
         Mutant(
             "one-step",
-            "you go around once, whatever `steps` says.",
+            "you alternate only once, whatever `steps` says.",
             partial(_em, stop=1),
         ),
         Mutant(
@@ -174,7 +174,7 @@ _DAWID_SKENE = Answers(
         ),
         Mutant(
             "labels-returned",
-            "you return 0 or 1 as the truth. Asked is its probability.",
+            "you return 0 or 1 as the truth. Return its probability.",
             partial(_em, as_labels=True),
         ),
         Mutant(
@@ -189,12 +189,12 @@ _DAWID_SKENE = Answers(
         ),
         Mutant(
             "one-number",
-            "you weigh votes by one number per person. Each has two: hit, where the first is better, and false alarm.",
+            "you weight votes by one number per person. Each has two: hit, where the first is better, and false alarm.",
             partial(_em, evidence=_one_number),
         ),
         Mutant(
             "nothing-added",
-            "you add nothing to the counts of the M step. Who was never seen to err is then infallible: add 1.",
+            "you add nothing to the counts of the M step. Somebody never seen to err is then infallible: add 1.",
             partial(_em, added=0.0),
         ),
         Mutant(
@@ -204,7 +204,7 @@ _DAWID_SKENE = Answers(
         ),
         Mutant(
             "half-added",
-            "you add 1/2 to each count. Asked is 1: (count + 1) / (total + 2).",
+            "you add 1/2 to each count. Add 1: (count + 1) / (total + 2).",
             partial(_em, added=0.5, added_to_prior=0.5),
         ),
         Mutant(
@@ -214,12 +214,12 @@ _DAWID_SKENE = Answers(
         ),
         Mutant(
             "mirror",
-            "you leave the mirror image as it is. If truth and vote shares disagree on the whole, exchange the names.",
+            "you leave the mirror image as it is. If truth and vote shares disagree on the whole, swap the names.",
             partial(_em, named=False),
         ),
         Mutant(
             "mean-of-two",
-            "your accuracy is the plain mean of hit and 1 - alarm. Weigh them by the prior: 1 - alarm by 1 - prior.",
+            "your accuracy is the plain mean of hit and 1 - alarm. Weight them by the prior: 1 - alarm by 1 - prior.",
             partial(_em, accuracy=lambda hit, alarm, prior: (hit + 1 - alarm) / 2),
         ),
         Mutant(
@@ -229,12 +229,12 @@ _DAWID_SKENE = Answers(
         ),
         Mutant(
             "start-ignored",
-            "you begin with the vote shares even where `start` is given.",
+            "you start from the vote shares even when `start` is given.",
             partial(_em, begin="shares"),
         ),
         Mutant(
             "even-start",
-            "you begin with 1/2 for every item. Then hits and alarms are equal, and nothing ever moves.",
+            "you start from 1/2 for every item. Then hits and alarms are equal, and nothing ever moves.",
             partial(_em, begin="half"),
         ),
         Mutant(
@@ -248,9 +248,9 @@ _DAWID_SKENE = Answers(
         "Number the items and the people first, so that each vote is three numbers. The two steps are weighted counts: "
         "over the votes of a person, and over the votes on an item.",
         "np.bincount(who, weights) adds up weights by person, np.bincount(item, weights) by item. M: hit = (sum of "
-        "truth over his votes 'first' + 1) / (sum of truth over his votes + 2). E: truth = sigmoid(log-odds).",
-        "The chapter's cell `em` has both steps. What it lacks: names instead of numbers, `start`, the mirror, and the "
-        "ValueError, for which len(votes) == number of items is the test.",
+        "truth over their votes 'first' + 1) / (sum of truth over their votes + 2). E: truth = sigmoid(log-odds).",
+        "The chapter's cell `em` has both steps. What it lacks: names instead of numbers, `start`, the mirror, and "
+        "the ValueError, which is due if len(votes) == number of items.",
     ),
 )
 
@@ -334,7 +334,7 @@ _RDPO_LOSS = Answers(
         Mutant(
             "cdpo",
             "this is cDPO: you ADD flips times the loss of the other label. That flips once more, and its mean over "
-            "flips is not the clean loss. Take it away, and divide by 1 - 2 flips.",
+            "flips is not the clean loss. Subtract it, and divide by 1 - 2 flips.",
             _variant(mix=lambda loss, m, p: (1 - p) * loss(m) + p * loss(-m)),
         ),
         Mutant(
@@ -364,12 +364,12 @@ _RDPO_LOSS = Answers(
         ),
         Mutant(
             "shares-exchanged",
-            "flips and 1 - flips have changed places. The label as it is has the weight 1 - flips.",
+            "flips and 1 - flips are swapped. The label as it is has the weight 1 - flips.",
             _variant(mix=lambda loss, m, p: ((1 - p) * loss(-m) - p * loss(m)) / (1 - 2 * p)),
         ),
         Mutant(
             "larger-margin",
-            "you divide the margin by 1 - 2 flips. That mends the slope at 0 only; mix the two losses.",
+            "you divide the margin by 1 - 2 flips. That corrects the slope at 0 only; mix the two losses.",
             _variant(mix=lambda loss, m, p: loss(m / (1 - 2 * p))),
         ),
         Mutant(
@@ -401,7 +401,7 @@ _RDPO_LOSS = Answers(
         ),
         Mutant(
             "log-of-sigmoid",
-            "you take the logarithm of a sigmoid. Far from 0 the sigmoid is 0, and its logarithm minus infinity; "
+            "you take the logarithm of a sigmoid. Far below 0 the sigmoid is 0 and its logarithm minus infinity; "
             "F.logsigmoid stays finite.",
             _variant(loss=lambda m: -torch.log(torch.sigmoid(m))),
         ),
@@ -417,7 +417,8 @@ _RDPO_LOSS = Answers(
         ),
         Mutant(
             "any-share",
-            "you accept any flip_probability. From 1/2 on nothing can be recovered, and none is below 0: ValueError.",
+            "you accept any flip_probability. From 1/2 on nothing can be recovered, and no share is below 0: "
+            "ValueError.",
             _variant(
                 check=False,
                 mix=lambda loss, m, p: _robust(loss, m, p) if p != 0.5 else math.inf * loss(m),
@@ -436,7 +437,7 @@ _RDPO_LOSS = Answers(
     alternatives=(_rdpo, losses.rdpo_loss, _with_metrics, _softplus_and_a_line, _half_and_half, _in_fp32),
     hints=(
         "Compute the margin as for DPO. Then two losses for each pair: that of the label as it is, and that of the "
-        "label turned round. The first has too little to say, the second is what leaked in.",
+        "reversed label. The first has too little to say, the second is what leaked in.",
         "per pair: ((1 - flips) * -logsigmoid(m) - flips * -logsigmoid(-m)) / (1 - 2 * flips); then the mean. Test the "
         "share first: if not 0 <= flip_probability < 0.5: raise ValueError(...).",
         "The chapter's cell `losses` has rdpo(margin, flips) on margins. Exercise 4.2 has the margin. Afterwards, "
@@ -509,7 +510,7 @@ _BORDA = Answers(
     mutants=(
         Mutant(
             "of-all-votes",
-            "you divide all wins by all votes. An opponent with many votes then counts more; all are to count alike.",
+            "you divide all wins by all votes. An opponent with many votes then counts more; all should count equally.",
             _of_all_votes,
         ),
         Mutant(
@@ -524,7 +525,7 @@ _BORDA = Answers(
         ),
         Mutant(
             "divided-by-all",
-            "you divide by the number of answers. An answer has one opponent fewer.",
+            "you divide by the number of answers. An answer has one opponent fewer than that.",
             lambda wins: torch.where(
                 _borda(wins).isnan(), math.nan, _borda(wins).nan_to_num() * _met(wins) / len(wins)
             ),
@@ -536,7 +537,7 @@ _BORDA = Answers(
         ),
         Mutant(
             "unmet-draw",
-            "you count opponents whom an answer never met as draws. Nobody asked: leave them out.",
+            "you count opponents whom an answer never met as draws. Nobody was asked: leave them out.",
             _unmet_as(0.5),
         ),
         Mutant(
@@ -548,7 +549,7 @@ _BORDA = Answers(
         ),
         Mutant(
             "wins-minus-defeats",
-            "you take wins minus defeats. Asked is the share of wins, between 0 and 1.",
+            "you take wins minus defeats. Return the share of wins, between 0 and 1.",
             lambda wins: 2 * _borda(wins) - 1,
         ),
         Mutant(
@@ -563,7 +564,7 @@ _BORDA = Answers(
         ),
         Mutant(
             "bradley-terry",
-            "you return (a function of) Bradley-Terry scores. Their order is Borda's; asked is the count itself.",
+            "you return (a function of) Bradley-Terry scores. Their order is Borda's; return the count itself.",
             _bradley_terry,
         ),
     ),

@@ -174,7 +174,7 @@ def _with_certainties(draw: random.Random) -> Call:
     return Call((claimed + [1.0, 1.0, 1.0], [1.0] * 4 + [1.0, 0.0, 1.0]))
 
 
-WEIGHED, MANY = "every bin weighs as much as the claims it holds", "any number of bins"
+WEIGHED, MANY = "each bin is weighted by the number of its claims", "any number of bins"
 EXPECTED_CALIBRATION_ERROR = Exercise(
     number="6.3",
     function="expected_calibration_error",

@@ -90,7 +90,7 @@ FRONTIER = Exercise(
         Case("coin", "two answers, by hand", fixed(HALVES, [[math.log(3), 0.0]], [1.0]), NEAR),
         Case("one-prompt", "KL and reward at several betas", _sweep(1, 4, [4.0, 1.0, 0.3]), NEAR),
         Case("several", "several prompts: the mean over them", _sweep(3, 5, [2.0, 0.7, 0.2]), NEAR),
-        Case("unsorted", "in the order in which the betas come", _sweep(2, 3, [0.5, 3.0, 0.1, 3.0]), NEAR),
+        Case("unsorted", "in the order in which the betas are given", _sweep(2, 3, [0.5, 3.0, 0.1, 3.0]), NEAR),
         Case(
             "dense",
             "concave, with slope beta",
@@ -179,7 +179,7 @@ ADAPTIVE_KL = Exercise(
         Case("by-hand", "three responses, by hand", _exactly(0.1, [5.0, 6.0, 7.6], 6.0, 0.1), NEAR),
         Case("below", "below the target: beta falls", _exactly(0.05, [2.0, 1.4], 2.0, 0.5), NEAR),
         Case("above", "above the target: beta grows", _exactly(2.0, [1.2, 1.0, 0.98], 1.0, 1.0), NEAR),
-        Case("on-target", "on the target: beta stays", _exactly(0.3, [1.0, 3.0], 2.0, 0.1), NEAR),
+        Case("on-target", "on the target: beta stays the same", _exactly(0.3, [1.0, 3.0], 2.0, 0.1), NEAR),
         Case("far-above", BEYOND, _exactly(0.1, [9.0, 30.0], 3.0, 0.1), NEAR),
         Case("far-below", BEYOND, _exactly(0.1, [0.5, 1.0], 3.0, 0.5), NEAR),
         Case(
@@ -196,7 +196,7 @@ ADAPTIVE_KL = Exercise(
         ),
         Case(
             "signs",
-            "log-ratios have signs",
+            "log-ratios keep their signs",
             fixed(0.1, [[1.5, -0.4], [0.9, -0.1]], [[True, True]] * 2, target=1.0, gain=0.5),
             NEAR,
         ),

@@ -157,7 +157,7 @@ _FRONTIER = Answers(
     mutants=(
         Mutant(
             "kl-reversed",
-            "you take KL(reference, policy). The axis is KL(policy, reference): weigh the log-ratio with the policy.",
+            "you take KL(reference, policy). The axis is KL(policy, reference): weight the log-ratio by the policy.",
             partial(_swept, kl=lambda policy, ref: _kl(ref, policy)),
         ),
         Mutant(
@@ -167,7 +167,7 @@ _FRONTIER = Answers(
         ),
         Mutant(
             "kl-weighed-by-reference",
-            "you weigh the log-ratio with the reference's probabilities. Weigh it with the policy's.",
+            "you weight the log-ratio by the reference's probabilities. Weight it by the policy's.",
             partial(_swept, kl=_weighed_by_the_reference),
         ),
         Mutant(
@@ -187,7 +187,7 @@ _FRONTIER = Answers(
         ),
         Mutant(
             "no-beta",
-            "beta does not occur in your optimum. It is ref * exp(r / beta) / Z: another policy for each beta.",
+            "beta does not occur in your optimum. It is ref * exp(r / beta) / Z: a different policy for each beta.",
             partial(_swept, optimum=lambda ref, r, beta: (ref + r).log_softmax(-1)),
         ),
         Mutant(
@@ -207,12 +207,12 @@ _FRONTIER = Answers(
         ),
         Mutant(
             "reward-of-the-reference",
-            "your reward is the reference's, at every beta. Weigh the rewards with the policy's probabilities.",
+            "your reward is the reference's, at every beta. Weight the rewards by the policy's probabilities.",
             partial(_beyond_the_reference, share=(0.0, 1.0)),
         ),
         Mutant(
             "gain",
-            "you return by how much the reward has grown. Asked for is the expected reward itself.",
+            "you return by how much the reward has grown. Return the expected reward itself.",
             partial(_beyond_the_reference, share=(1.0, -1.0)),
         ),
         Mutant(
@@ -222,12 +222,12 @@ _FRONTIER = Answers(
         ),
         Mutant(
             "pairs",
-            "you return one pair for each beta. Asked for are two tensors: all KLs, then all rewards.",
+            "you return one pair for each beta. Return two tensors: all KLs, then all rewards.",
             lambda *arguments: list(zip(*_swept(*arguments), strict=True)),
         ),
         Mutant(
             "swapped",
-            "you return (reward, KL). Asked is (KL, reward): first the axis, then the height.",
+            "you return (reward, KL). Return (KL, reward): first the axis, then the height.",
             partial(_swept, swap=True),
         ),
         Mutant(
@@ -237,7 +237,7 @@ _FRONTIER = Answers(
         ),
         Mutant(
             "mean-over-answers",
-            "your KL is a mean over the answers. Answers are weighed by the policy already: add them up.",
+            "your KL is a mean over the answers. Answers are weighted by the policy already: add them up.",
             partial(_swept, kl=lambda policy, ref: _kl(policy, ref) / policy.shape[-1]),
         ),
         Mutant(
@@ -252,7 +252,7 @@ _FRONTIER = Answers(
         ),
         Mutant(
             "reward-of-the-best",
-            "you return the reward of the likeliest answer. It is the mean over the answers, weighed by the policy.",
+            "you return the reward of the likeliest answer. Return the mean over the answers, weighted by the policy.",
             lambda ref, r, betas: (
                 _swept(ref, r, betas)[0],
                 torch.stack([r.gather(-1, _optimum(ref, r, b).argmax(-1, keepdim=True)).mean() for b in _good(betas)]),
@@ -260,7 +260,7 @@ _FRONTIER = Answers(
         ),
         Mutant(
             "sorted",
-            "you sort the betas. Return the points in the order in which the betas came.",
+            "you sort the betas. Return the points in the order in which the betas are given.",
             _sorted_first,
         ),
         Mutant(
@@ -288,7 +288,7 @@ _FRONTIER = Answers(
     alternatives=(_swept, _frontier_in_numpy, _frontier_of_the_world, _frontier_all_at_once),
     hints=(
         "Each beta gives one point. First the optimum at that beta, as in exercise 3.1; then two sums over its "
-        "answers, weighed by its own probabilities: of the log-ratios, and of the rewards. Then means over prompts.",
+        "answers, weighted by its own probabilities: of the log-ratios, and of the rewards. Then means over prompts.",
         "policy = (ref_logprobs + rewards / beta).log_softmax(-1); p = policy.exp(); KL = sum of p * (policy - "
         "ref_logprobs), but 0 where p is 0; reward = sum of p * rewards. Sums over dim -1, means over prompts.",
         "The chapter's part 'Every beta is a point' does this for one prompt. What the reference never says has "
@@ -413,12 +413,12 @@ _ADAPTIVE_KL = Answers(
     mutants=(
         Mutant(
             "sign",
-            "your beta moves the wrong way. Too far from the reference: KL must cost MORE, so beta grows.",
+            "your beta moves the wrong way. Too far from the reference, KL must cost MORE, so beta grows.",
             partial(_controller, step=lambda beta, gain, e: beta * (1 - gain * e)),
         ),
         Mutant(
             "not-clipped",
-            "you do not clip the error to +-0.2. One odd batch, and beta is another one.",
+            "you do not clip the error to +-0.2. One odd batch, and beta is far off.",
             partial(_controller, limit=(-math.inf, math.inf)),
         ),
         Mutant(
@@ -457,7 +457,7 @@ _ADAPTIVE_KL = Answers(
         ),
         Mutant(
             "padding",
-            "you count padding. Only where the mask is true there is a token.",
+            "you count padding. Only where the mask is true is there a token.",
             partial(_controller, kl=_padding_too),
         ),
         Mutant(
@@ -478,12 +478,12 @@ _ADAPTIVE_KL = Answers(
         ),
         Mutant(
             "sizes",
-            "you take the sizes of the log-ratios. They have signs, and only with them their mean is the KL.",
+            "you take the sizes of the log-ratios. They have signs, and only with them is their mean the KL.",
             partial(_controller, kl=_sizes),
         ),
         Mutant(
             "size-of-the-estimate",
-            "you take the size of the estimate. One below 0 says that the policy is near, not far: leave its sign.",
+            "you take the size of the estimate. One below 0 says that the policy is near, not far: keep its sign.",
             partial(_controller, kl=lambda log_ratios, mask: abs(_mean_of_sums(log_ratios, mask))),
         ),
         Mutant(
@@ -508,7 +508,7 @@ _ADAPTIVE_KL = Answers(
         ),
         Mutant(
             "exponential",
-            "you multiply by exp(gain * error). That is nearly the same for a small gain; asked is 1 + gain * error.",
+            "you multiply by exp(gain * error). That is nearly the same for a small gain; use 1 + gain * error.",
             partial(_controller, step=lambda beta, gain, e: beta * math.exp(gain * e)),
         ),
         Mutant(
@@ -528,7 +528,7 @@ _ADAPTIVE_KL = Answers(
         ),
         Mutant(
             "factor-only",
-            "you return the factor 1 + gain * error. Asked is the next beta.",
+            "you return the factor 1 + gain * error. Return the next beta.",
             partial(_controller, step=lambda beta, gain, e: 1 + gain * e),
         ),
         Mutant(
@@ -540,11 +540,11 @@ _ADAPTIVE_KL = Answers(
     alternatives=(_controller, _controller_in_numpy, _controller_in_torch, _controller_by_cases),
     hints=(
         "Two questions, one after the other. How far is the policy, in nats per response? And is that more or less "
-        "than the target, by which share of it?",
+        "than the target, and by what share of it?",
         "kl = log_ratios.masked_fill(~response_mask, 0.0).sum(1).mean(); error = kl / target - 1, clipped to "
         "[-0.2, 0.2]; the next beta is beta * (1 + gain * error).",
-        "The chapter's part 'Steering' has the same equation (`adapt`), with a KL that is computed already. First of "
-        "all test the target: if not target > 0: raise ValueError(...).",
+        "The chapter's part 'Steering' has the same equation (`adapt`), with a KL that is computed already. Test the "
+        "target first: if not target > 0: raise ValueError(...).",
     ),
 )
 
@@ -751,7 +751,8 @@ _PROJECT_TO_KL = Answers(
         ),
         Mutant(
             "budget-each",
-            "you give every prompt the budget. It is for their MEAN: one beta for all, and who gains more spends more.",
+            "you give every prompt the budget. It is for their MEAN: one beta for all, and a prompt that gains more "
+            "spends more.",
             _row_by_row,
         ),
         Mutant(
@@ -797,7 +798,7 @@ _PROJECT_TO_KL = Answers(
         ),
         Mutant(
             "limit-not-normalised",
-            "you keep the best answers, but their probabilities do not add up to 1, and so their KL looks like 0: "
+            "you keep the best answers, but their probabilities do not add up to 1, so their KL looks like 0: "
             "log_softmax(-1).",
             partial(_bisected, greedy=_not_normalised),
         ),
@@ -832,7 +833,7 @@ _PROJECT_TO_KL = Answers(
         ),
         Mutant(
             "probabilities",
-            "you return probabilities. Asked for are log-probabilities.",
+            "you return probabilities. Return log-probabilities.",
             lambda ref, r, budget: _bisected(ref, r, budget).exp(),
         ),
         Mutant(
@@ -848,14 +849,14 @@ _PROJECT_TO_KL = Answers(
     ),
     alternatives=(_bisected, _in_inverse_betas, _with_newton),
     hints=(
-        "All that the best policies differ in is beta, and a smaller beta has a larger KL. So you look for one "
-        "number, and know after each try on which side it lies. Which two policies stand at the ends of the way?",
+        "The best policies differ only in beta, and a smaller beta has a larger KL. So you look for one "
+        "number, and know after each try on which side it lies. Which two policies lie at the two ends?",
         "Bisection: keep a beta that is too far (low) and one that is too near (high), try sqrt(low * high), replace "
-        "one of them; 200 times. The ends: budget 0 is the reference; the most that can be spent is the KL of "
-        "ref restricted to the best answers of each row and normalised. Scale the first low and high by the rewards.",
+        "one of them; 200 times. The ends: budget 0 is the reference; the most that can be spent is the KL of ref, "
+        "restricted to the best answers of each row and normalised. Scale the first low and high by the rewards.",
         "The chapter's part 'Second way: a budget' does this for one prompt (`within`). Here the KL is the mean over "
-        "prompts, and the first low and high depend on the rewards. For the far end: "
-        "ref_logprobs.masked_fill(rewards < best, -inf).log_softmax(-1), with the best among what the reference says.",
+        "prompts, and the first low and high depend on the rewards. For the far end: ref_logprobs.masked_fill(rewards "
+        "< best, -inf).log_softmax(-1), where best is the best reward among what the reference says.",
     ),
 )
 

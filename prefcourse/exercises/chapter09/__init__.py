@@ -245,7 +245,7 @@ KL_ESTIMATORS = Exercise(
         Case("far", DIRECTION, _every_answer(4, 1.5), NEAR),
         Case("samples", "one of each per sample, of answers with any log-probability", _samples, NEAR),
         Case(
-            "equal", "policy equal to reference: 0, and no gradient but k1's", fixed([-1.0, -2.5], [-1.0, -2.5]), NEAR
+            "equal", "policy equal to reference: 0, and only k1 has a gradient", fixed([-1.0, -2.5], [-1.0, -2.5]), NEAR
         ),
         Case("rarer", "an answer that became rarer: k1 below 0, k2 and k3 above", fixed([-4.0], [-1.0]), NEAR),
         Case("likelier", "an answer that became likelier: all three above 0", fixed([-1.0], [-4.0]), NEAR),

@@ -127,14 +127,14 @@ _PPO_CLIP_LOSS = Answers(
         ),
         Mutant(
             "no-minimum",
-            "you leave out the minimum: a good token that became rarer, or a bad one that became likelier, is silent, "
-            "too, and nothing pulls it back.",
+            "you leave out the minimum: then a good token that became rarer, or a bad one that became likelier, is "
+            "silent, too, and nothing pulls it back.",
             _wrong(objective=lambda ratio, a, low, high: ratio.clamp(1 - low, 1 + high) * a),
         ),
         Mutant(
             "smaller-ratio",
-            "you take the smaller of the two ratios, and then multiply. Multiply both first and take the smaller "
-            "product: where the advantage is negative, that is the one with the larger ratio.",
+            "you take the smaller of the two ratios, and then multiply. Multiply first and take the smaller product: "
+            "where the advantage is negative, that is the one with the larger ratio.",
             _wrong(objective=_smaller_ratio),
         ),
         Mutant(
@@ -149,7 +149,7 @@ _PPO_CLIP_LOSS = Answers(
         ),
         Mutant(
             "no-exp",
-            "you take the difference of log-probabilities for the ratio. The ratio is its exponential.",
+            "you take the difference of log-probabilities as the ratio. The ratio is its exponential.",
             _wrong(ratio=lambda new, old: new - old.detach()),
         ),
         Mutant(
@@ -223,7 +223,7 @@ _PPO_CLIP_LOSS = Answers(
         ),
         Mutant(
             "nothing-is-nan",
-            "without a single token you divide 0 by 0. Then the loss is 0: divide by at least 1.",
+            "without a single token you divide 0 by 0. The loss is then 0: divide by at least 1.",
             _wrong(over=lambda values, mask: values.masked_fill(~mask, 0.0).sum() / mask.sum()),
         ),
         Mutant(
@@ -238,16 +238,14 @@ _PPO_CLIP_LOSS = Answers(
         ),
         Mutant(
             "no-gradient",
-            "the loss is right, but no gradient flows back to logprobs: nothing could be trained. Look for a detach "
-            "too "
-            "many.",
+            "the loss is right, but no gradient flows back to logprobs: nothing could be trained. Look for one detach "
+            "too many.",
             _wrong(ratio=lambda new, old: _ratio(new, old).detach().requires_grad_()),
         ),
         Mutant(
             "overflow",
-            "you compute exp(10000), which is inf, and its gradient, inf times 0, is nan. Hold the log-ratio within, "
-            "say, "
-            "-20 and 20 before the exp.",
+            "you compute exp(10000), which is inf, and its gradient, inf times 0, is nan. Clamp the log-ratio to, "
+            "say, -20 and 20 before the exp.",
             _wrong(ratio=lambda new, old: (new - old.detach()).exp()),
         ),
     ),
@@ -469,12 +467,12 @@ _GAE = Answers(
         ),
         Mutant(
             "no-baseline",
-            "you do not take V(s_t) away: an advantage is by how much it went better than expected.",
+            "you do not subtract V(s_t): an advantage is how much better it went than expected.",
             _slip(td=lambda reward, following, value, gamma: reward + gamma * following),
         ),
         Mutant(
             "values-exchanged",
-            "your TD error has the two values the wrong way round: the next one is added, this one is taken away.",
+            "your TD error has the two values the wrong way round: the next one is added, this one is subtracted.",
             _slip(td=lambda reward, following, value, gamma: reward + value - gamma * following),
         ),
         Mutant(
@@ -485,8 +483,7 @@ _GAE = Answers(
         Mutant(
             "padding-walked",
             "you walk through padding as if it were tokens, and its numbers get into the advantages. Where mask is "
-            "false, "
-            "hand the future on untouched.",
+            "false, hand the future on unchanged.",
             _slip(skip=False),
         ),
         Mutant(
@@ -534,7 +531,7 @@ _GAE = Answers(
         ),
         Mutant(
             "computed-left",
-            "where no token stands you leave what the formula gives there. Both tables are to be 0 in such columns.",
+            "where no token stands you leave what the formula gives there. Both tables must be 0 in such columns.",
             partial(_at_gaps, left="computed"),
         ),
         Mutant(
@@ -544,7 +541,7 @@ _GAE = Answers(
         ),
         Mutant(
             "rewards-to-go",
-            "your returns are the discounted rewards to the end. Asked for are advantages + values.",
+            "your returns are the discounted rewards to the end. Return advantages + values.",
             _rewards_to_go,
         ),
         Mutant("swapped", "the order is swapped: first the advantages, then the returns.", _swapped),
@@ -555,12 +552,12 @@ _GAE = Answers(
         ),
         Mutant(
             "returns-minus",
-            "your returns are advantages MINUS values. Add them: what was expected, and by how much it went better.",
+            "your returns are advantages MINUS values. Add them: what was expected, and how much better it went.",
             _other_returns(lambda found, values, rewards: found - values),
         ),
         Mutant(
             "returns-with-rewards",
-            "your returns are advantages plus rewards. The rewards are in the advantages already: add the values.",
+            "your returns are advantages plus rewards. The advantages already contain the rewards: add the values.",
             _other_returns(lambda found, values, rewards: found + rewards),
         ),
         Mutant(
@@ -576,8 +573,8 @@ _GAE = Answers(
         ),
         Mutant(
             "whitened",
-            "you rescale the advantages to mean 0 and variance 1. That comes later, in chapter 10; here they have a "
-            "unit.",
+            "you rescale the advantages to mean 0 and variance 1. That comes later, in chapter 10; here they keep "
+            "their unit.",
             _whitened,
         ),
         Mutant(
@@ -590,13 +587,13 @@ _GAE = Answers(
     ),
     alternatives=(_walk, _with_powers, _as_lists, package_advantages.gae),
     hints=(
-        "Do one row by hand, from its last token to its first, and keep two numbers in your head: the advantage and "
+        "Do one row by hand, from its last token to its first, and keep two numbers in mind: the advantage and "
         "the "
         "value of the token after this one. What are both before you begin? What do you do with them at padding?",
         "td_error = reward + gamma * next_value - value; advantage = td_error + gamma * gae_lambda * next_advantage. "
-        "Begin with 0 and 0. torch.where(mask[:, t], new, old) renews both numbers only where there is a token.",
-        "The chapter's part 'Which word deserves the score?' has gae_of for rows without padding. Two things are to be "
-        "added: the mask, and the returns, advantages + values. No gradient: torch.no_grad() above the function.",
+        "Begin with 0 and 0. torch.where(mask[:, t], new, old) updates both numbers only where there is a token.",
+        "The chapter's part 'Which word deserves the score?' has gae_of for rows without padding. Add two things: the "
+        "mask, and the returns, advantages + values. No gradient: torch.no_grad() above the function.",
     ),
 )
 
@@ -696,7 +693,7 @@ _KL_ESTIMATORS = Answers(
         ),
         Mutant(
             "k1-size",
-            "you take the size of k1. Single ones may be negative; without their sign the mean is too large.",
+            "you take the absolute value of k1. Single ones may be negative; without their sign the mean is too large.",
             _changed(k1=torch.abs),
         ),
         Mutant("k2-no-half", "k2 has a half: k1 squared, divided by 2.", _changed(k2=torch.square)),
@@ -749,19 +746,19 @@ _KL_ESTIMATORS = Answers(
         ),
         Mutant(
             "weighted",
-            "you weigh with the policy's probabilities. Samples come as often as they are likely; the weight is in "
-            "that.",
+            "you weight by the policy's probabilities. Samples already come as often as they are likely: that is "
+            "their weight.",
             _weighted,
         ),
         Mutant(
             "held",
-            "you hold the log-ratio within 20, as in 9.1. Here its size is the answer, and exp(-k1) is harmless when "
+            "you clamp the log-ratio to 20, as in 9.1. Here its size is the answer, and exp(-k1) is harmless when "
             "k1 is large.",
             lambda new, old: _three((new - old.detach()).clamp(-20, 20), torch.zeros_like(old)),
         ),
         Mutant(
             "means",
-            "you return means. Asked for is one estimate per sample.",
+            "you return means. Return one estimate per sample.",
             lambda *both: tuple(k.mean() for k in _three(*both)),
         ),
         Mutant(
@@ -774,7 +771,7 @@ _KL_ESTIMATORS = Answers(
             "you return one tensor that holds all three. Return them as a tuple: return k1, k2, k3.",
             lambda *both: torch.stack(_three(*both)),
         ),
-        Mutant("only-k3", "you return k3 alone. Asked for are three: k1, k2, k3.", lambda *both: _three(*both)[2]),
+        Mutant("only-k3", "you return k3 alone. Return all three: k1, k2, k3.", lambda *both: _three(*both)[2]),
         Mutant("order", "the order is k1, k2, k3.", lambda *both: tuple(_three(*both)[n] for n in (0, 2, 1))),
         Mutant(
             "reference-not-detached",

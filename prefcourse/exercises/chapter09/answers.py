@@ -258,7 +258,7 @@ _PPO_CLIP_LOSS = Answers(
         "advantages "
         "are detached; the log-ratio is clamped, to -20 and 20 for example, before the exp.",
         "The chapter's part 'The clip' has the objective in two lines, without mask, and prints its slope in all six "
-        "zones. For the mask see how a mean over tokens was taken in chapter 4: masked_fill, sum, divide.",
+        "zones. For the mask, see how exercise 1.1 takes a mean over words: masked_fill, sum, divide.",
     ),
 )
 

@@ -174,17 +174,17 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "first-token",
-            "the score lies on the first token. It is known when the answer has ended: it goes on the last one.",
+            "the score lies on the first token. It is known only when the answer has ended: it goes on the last one.",
             _wrong_rewards(end=_first),
         ),
         Mutant(
             "every-token",
-            "you pay the score on every token, and so long answers are paid more often. Once, on the last.",
+            "you pay the score on every token, so long answers are paid more often. Pay once, on the last.",
             _wrong_rewards(end=lambda mask: mask),
         ),
         Mutant(
             "score-shared",
-            "you pay the score in equal parts on all tokens. The sum is right, the place is not: it comes with the "
+            "you pay the score in equal parts on all tokens. The sum is right, the place is not: it belongs to the "
             "last one.",
             _wrong_rewards(end=lambda mask: mask / mask.sum(-1, keepdim=True).clamp(min=1)),
         ),
@@ -205,7 +205,7 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "one-behind",
-            "the score lies one column behind the last token, where padding begins.",
+            "the score lies one column after the last token, where padding begins.",
             _wrong_rewards(end=_one_behind),
         ),
         Mutant(
@@ -221,13 +221,13 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "score-sign",
-            "the score has the wrong sign. This is the bug of Ziegler et al.; the model will become as bad as it can.",
+            "the score has the wrong sign. This is the bug of Ziegler et al.; the model will become as bad as it can "
+            "be.",
             _wrong_rewards(score_factor=-1.0),
         ),
         Mutant(
             "kl-shared",
-            "the answer's log-ratio is spread evenly over its tokens. The sum is right; but then no token is told "
-            "that "
+            "the answer's log-ratio is spread evenly over its tokens. The sum is right; but then no token learns that "
             "it was the one. Each pays for its own.",
             _wrong_rewards(price=_shared_in_row),
         ),
@@ -245,8 +245,8 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "kl-from-the-scores",
-            "the mean log-ratio of the batch is taken from every score, and no token pays for itself: the clinic's "
-            "constant KL.",
+            "the mean log-ratio of the batch is subtracted from every score, and no token pays for itself: the "
+            "clinic's constant KL.",
             _mean_from_scores,
         ),
         Mutant(
@@ -256,7 +256,7 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "no-price",
-            "no token pays. Beside the score there is the price: minus beta times the log-ratio.",
+            "no token pays. There is a price as well as the score: minus beta times the log-ratio.",
             lambda *tables, beta: _rewards(*tables, beta=0.0),
         ),
         Mutant(
@@ -286,17 +286,17 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "size",
-            "you take the size of the log-ratio. A token that became rarer pays less than nothing: leave its sign.",
+            "you take the size of the log-ratio. A token that became rarer pays less than nothing: keep its sign.",
             _wrong_rewards(kl=lambda new, ref: (new - ref).abs()),
         ),
         Mutant(
             "k2",
-            "you use k2, half the square. In the rewards stands the log-ratio itself, k1.",
+            "you use k2, half the square. The rewards contain the log-ratio itself, k1.",
             _wrong_rewards(kl=lambda new, ref: (new - ref).square() / 2),
         ),
         Mutant(
             "k3",
-            "you use k3. In the rewards stands the log-ratio itself, k1: only its sum over an answer is log policy "
+            "you use k3. The rewards contain the log-ratio itself, k1: only its sum over an answer is log policy "
             "minus log reference.",
             _wrong_rewards(kl=_k3),
         ),
@@ -307,7 +307,7 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "sums-only",
-            "you return one number per answer. Asked for is one per token.",
+            "you return one number per answer. Return one per token.",
             lambda *tables, beta: _rewards(*tables, beta=beta).sum(-1),
         ),
         Mutant(
@@ -319,7 +319,7 @@ _TOKEN_REWARDS = Answers(
         Mutant(
             "in-place",
             "your rewards are written into the table of log-probabilities, which the round still needs. Make a new "
-            "table: no -=, no assignment into what was given.",
+            "table: no -=, no assignment into the table you were given.",
             _in_place,
         ),
     ),
@@ -327,7 +327,7 @@ _TOKEN_REWARDS = Answers(
     hints=(
         "Do the price first, as if there were no score: which columns have one, and which sign does it have where "
         "the "
-        "policy says a token more often than the reference? Then: in which column ends the answer?",
+        "policy says a token more often than the reference? Then: in which column does the answer end?",
         "prices = (-beta * (logprobs - ref_logprobs)).masked_fill(~mask, 0). A token is the last of its row where "
         "mask "
         "is true and the number of true columns from here on, mask.flip(-1).cumsum(-1).flip(-1), is 1.",
@@ -504,7 +504,7 @@ _MASKED_WHITEN = Answers(
         ),
         Mutant(
             "rows",
-            "every row is whitened by itself, and then a good answer and a bad one look alike. One mean and one "
+            "every row is whitened by itself, so a good answer and a bad one look alike. One mean and one "
             "variance for the batch.",
             _wrong_whiten(moments=_of_rows),
         ),
@@ -515,14 +515,13 @@ _MASKED_WHITEN = Answers(
         ),
         Mutant(
             "mean-of-row-means",
-            "you take the mean of the rows' means, and then short rows weigh as much as long ones. Every number "
+            "you take the mean of the rows' means, so short rows weigh as much as long ones. Every number "
             "weighs the same.",
             _wrong_whiten(moments=_mean_of_row_means),
         ),
         Mutant(
             "padding-in-the-variance",
-            "the mean is right; but in the variance padding has the distance of a 0 from the mean. Mask the squares, "
-            "too.",
+            "the mean is right, but padding enters the variance as if it were 0. Mask the squares, too.",
             _wrong_whiten(moments=_padding_in_variance),
         ),
         Mutant(
@@ -547,14 +546,14 @@ _MASKED_WHITEN = Answers(
         ),
         Mutant(
             "unbiased",
-            "your variance divides by the number of tokens minus 1, as torch's var does unless told otherwise. "
-            "Divide "
-            "by their number.",
+            "your variance divides by the number of tokens minus 1, as torch's var does by default. Divide by their "
+            "number.",
             _wrong_whiten(moments=_unbiased),
         ),
         Mutant(
             "second-moment",
-            "you divide by the root of the mean SQUARE. The variance is that of the distances from the mean.",
+            "you divide by the root of the mean SQUARE. The variance is the mean square of the distances from the "
+            "mean.",
             _wrong_whiten(moments=_second_moment),
         ),
         Mutant(
@@ -569,7 +568,7 @@ _MASKED_WHITEN = Answers(
         ),
         Mutant(
             "flag-inverted",
-            "your center means its opposite: true takes the mean away, false leaves it.",
+            "your center means its opposite: True subtracts the mean, False leaves it.",
             lambda x, mask, *, center=True: _whiten(x, mask, center=not center),
         ),
         Mutant(
@@ -605,13 +604,13 @@ _MASKED_WHITEN = Answers(
         ),
         Mutant(
             "outside-the-root",
-            "you add 1e-8 to the root. It stands under the root, beside the variance: numbers that hardly differ "
-            "are not blown up.",
+            "you add 1e-8 to the root. It stands under the root, beside the variance: that way numbers that hardly "
+            "differ are not blown up.",
             _outside_the_root,
         ),
         Mutant(
             "another-small-number",
-            "under your root stands another small number than 1e-8.",
+            "the small number under your root is not 1e-8.",
             _wrong_whiten(eps=1e-5),
         ),
         Mutant(
@@ -632,8 +631,8 @@ _MASKED_WHITEN = Answers(
     ),
     alternatives=(_by_statistics, _by_selection, _with_numpy_ma, package.masked_whiten),
     hints=(
-        "Which numbers does the mean belong to, and by what must their sum be divided? The same twice: once for the "
-        "mean, once for the variance.",
+        "Which numbers does the mean belong to, and by what must their sum be divided? Ask twice: once for the mean, "
+        "once for the variance.",
         "count = mask.sum().clamp(min=1); mean = x.masked_fill(~mask, 0).sum() / count; the variance likewise, of "
         "(x - mean).square(). Then (x - mean) / sqrt(variance + 1e-8), and 0 off the mask.",
         "The chapter's part 'Whitening' does it for one row without padding. Add the mask (with masked_fill: padding "
@@ -853,23 +852,23 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "one-line-mended",
-            "the mask is mended, and nothing else yet. Go on with the next line: of which state are the values in "
-            "column t.",
+            "the mask is fixed, and nothing else yet. Go on with the next line: which state do the values in column t "
+            "belong to?",
             _LINE_BY_LINE[0],
         ),
         Mutant(
             "two-lines-mended",
-            "mask and values are mended, and nothing else yet. Go on with the lines of kl and scores.",
+            "mask and values are fixed, and nothing else yet. Go on with the lines for kl and scores.",
             _LINE_BY_LINE[1],
         ),
         Mutant(
             "scores-mended",
-            "mask, values and scores are mended, and the KL is still one number for all. Go on with that.",
+            "mask, values and scores are fixed, and the KL is still one number for all. Go on with that.",
             _LINE_BY_LINE[2],
         ),
         Mutant(
             "rewards-mended",
-            "everything is mended down to the advantages. They are numbers, and the ratio divides by the policy that "
+            "everything is fixed down to the advantages. They are numbers, and the ratio divides by the policy that "
             "drew the answers.",
             _LINE_BY_LINE[3],
         ),
@@ -895,7 +894,7 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "flipped-score-only",
-            "the score has its sign, or the penalty has; the other not. It is score minus penalty.",
+            "only one of score and penalty has the right sign. It is score minus penalty.",
             _round(scored=lambda scores, finished, penalty: scores + penalty * ~finished),
         ),
         Mutant(
@@ -921,9 +920,8 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "truncated-unscored",
-            "a truncated answer still gets 0 instead of its score, and where scores are negative 0 is a prize. It "
-            "keeps "
-            "its score, less the penalty.",
+            "a truncated answer still gets 0 instead of its score, and where scores are negative, 0 is a prize. It "
+            "keeps its score, less the penalty.",
             _round(scored=lambda scores, finished, penalty: scores * finished),
         ),
         Mutant(
@@ -933,7 +931,8 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "no-penalty",
-            "a truncated answer has its score and does not pay. Subtract unfinished_penalty where finished is false.",
+            "a truncated answer has its score but pays no penalty. Subtract unfinished_penalty where finished is "
+            "false.",
             _round(scored=lambda scores, finished, penalty: scores),
         ),
         Mutant(
@@ -949,7 +948,7 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "values-of-now",
-            "the right numbers at the first step only: the advantages move with the critic. They are computed "
+            "the numbers are right at the first step only: the advantages move with the critic. They are computed "
             "once per "
             "round, from the old values.",
             _round(advantages_of=lambda *given: _attached(*given).detach()),
@@ -971,12 +970,12 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "mask-inverted",
-            "your mask is true on prompt and padding, and false on the answer. Turn it round: ~.",
+            "your mask is true on prompt and padding, and false on the answer. Invert it: ~.",
             _round(counted=lambda is_prompt, is_padding: is_prompt | is_padding),
         ),
         Mutant(
             "penalty-on-the-finished",
-            "the penalty is on the answers that ended. It is on those where finished is false.",
+            "the penalty is on the answers that ended. It belongs on those where finished is false.",
             _round(scored=lambda scores, finished, penalty: scores - penalty * finished),
         ),
         Mutant(
@@ -991,7 +990,7 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "price-turned-round",
-            "old policy and reference have changed places in the price: distance is paid for, not fined.",
+            "old policy and reference are swapped in the price: distance is rewarded, not fined.",
             _round(rewarded=_price_turned_round),
         ),
         Mutant(
@@ -1056,7 +1055,7 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "critic-doubled",
-            "the critic's loss is twice what it should be: value_loss has the half of half a squared error.",
+            "the critic's loss is twice what it should be: value_loss already has the half in half a squared error.",
             _round(vf_factor=2.0),
         ),
         Mutant(
@@ -1089,8 +1088,8 @@ _PPO_ROUND_LOSS = Answers(
     alternatives=(_by_hand, _with_lists, _sick_or_not),
     hints=(
         "Go down the sick round line by line, from the top, and ask of each: which tokens, which sign, whose "
-        "log-probabilities, the value of which state, a number or a graph? The check knows the round with its "
-        "first lines mended, and says where to go on.",
+        "log-probabilities, the value of which state, a number or a graph? The check recognises the round with its "
+        "first lines fixed, and says where to go on.",
         "mask = ~(is_prompt | is_padding); a truncated answer has scores - unfinished_penalty * ~finished; "
         "rewards from "
         "token_rewards with beta, of the old log-probabilities; then gae, masked_whiten, the ratio to the old "
@@ -1230,7 +1229,8 @@ _DIAGNOSE = Answers(
         ),
         Mutant(
             "books-flipped",
-            "wherever the books do not balance, you call the score flipped. Only one of the two has a falling score.",
+            "wherever the books do not balance, you call the score flipped. Only one of the two bugs has a falling "
+            "score.",
             _renamed({"truncated unscored": "flipped reward"}),
         ),
         Mutant(
@@ -1241,20 +1241,21 @@ _DIAGNOSE = Answers(
         ),
         Mutant(
             "far-is-constant",
-            "you ask for a large KL before anything else, and so call several bugs a constant KL. A KL grows for "
+            "you test for a large KL before anything else, and so call several bugs a constant KL. A KL grows for "
             "many "
             "reasons: ask first what must hold exactly.",
             _misled(first={"constant KL": _far(2.5)}),
         ),
         Mutant(
             "shift-is-constant",
-            "you call a shifted critic a constant KL. Its KL is large, too; but look at the value before the last "
+            "you call a shifted critic a constant KL. Its KL is large, too, but look at the value before the last "
             "token.",
             _renamed({"values shifted": "constant KL"}),
         ),
         Mutant(
             "constant-missed",
-            "you find runs with a constant KL healthy. Their score is; their KL is several times the known one's.",
+            "you find runs with a constant KL healthy. Their score is healthy; their KL is several times the known "
+            "one's.",
             _misled(without=("constant KL",)),
         ),
         Mutant(
@@ -1271,13 +1272,13 @@ _DIAGNOSE = Answers(
         ),
         Mutant(
             "masks-swapped",
-            "you take the two masks for one another: with the prompt counted the KL stays small.",
+            "you confuse the two masks: with the prompt counted, the KL stays small.",
             _renamed({"padding counted": "prompt counted", "prompt counted": "padding counted"}),
         ),
         Mutant(
             "length-at-the-end",
-            "you take answers that are a little longer than those of the known run for a wrong mask. Answers may "
-            "become longer for many reasons; longer than the limit of 20 only by a mask.",
+            "you take answers a little longer than those of the known run as a sign of a wrong mask. Answers may "
+            "become longer for many reasons; only a wrong mask makes them longer than the limit of 20.",
             _misled(
                 first={
                     "padding counted": lambda log, healthy: (
@@ -1289,8 +1290,8 @@ _DIAGNOSE = Answers(
         ),
         Mutant(
             "any-approx-kl",
-            "you take approx_kl of all minibatches. It is above 0 in every run; only at the FIRST minibatch it "
-            "must be 0.",
+            "you take approx_kl of all minibatches. It is above 0 in every run; only at the FIRST minibatch must it "
+            "be 0.",
             _misled(stale_log_probabilities=lambda log, healthy: max(log["approx_kl"]) > 0.004),
         ),
         Mutant(
@@ -1305,12 +1306,12 @@ _DIAGNOSE = Answers(
         ),
         Mutant(
             "value-missed",
-            "you do not look at the critic's value: attached advantages pass for something else.",
+            "you do not look at the critic's value, so attached advantages pass for something else.",
             _misled(without=("advantages attached",)),
         ),
         Mutant(
             "critics-swapped",
-            "you take the two bugs in the critic for one another: the attached one sinks, the shifted one is 0.",
+            "you confuse the two bugs in the critic: the attached one sinks, the shifted one is 0.",
             _renamed({"advantages attached": "values shifted", "values shifted": "advantages attached"}),
         ),
         Mutant(
@@ -1321,12 +1322,12 @@ _DIAGNOSE = Answers(
         ),
         Mutant(
             "numbers",
-            "you return a number. Asked for is the bug's name, as it stands in NAMES.",
+            "you return a number. Return the bug's name, as it stands in NAMES.",
             lambda log, healthy: NAMES.index(_rule(log, healthy)),
         ),
         Mutant(
             "other-spelling",
-            "the bugs are right, and their names are spelled otherwise. Copy them from NAMES, in small letters.",
+            "the bugs are right, but their names are spelled differently. Copy them from NAMES, in small letters.",
             lambda log, healthy: _rule(log, healthy).capitalize(),
         ),
         Mutant(
@@ -1336,12 +1337,12 @@ _DIAGNOSE = Answers(
         ),
         Mutant(
             "books-swapped",
-            "you take the two bugs in the books for one another: with the flipped one the score falls.",
+            "you confuse the two bugs in the books: with the flipped one the score falls.",
             _renamed({"flipped reward": "truncated unscored", "truncated unscored": "flipped reward"}),
         ),
         Mutant(
             "fine-forgotten",
-            "in your books the fine is missing, and then healthy runs do not balance either: score - (1 - finished) - "
+            "in your books the fine is missing, so healthy runs do not balance either: score - (1 - finished) - "
             "0.1 kl.",
             _misled(flipped_reward=_unfined_and_falling, truncated_unscored=_unfined),
         ),
@@ -1352,8 +1353,8 @@ _DIAGNOSE = Answers(
         "sampler's limit of 20 tokens, between score, KL and reward, before the last token? Each of these separates "
         "one or two bugs from all the rest.",
         "Ask in this order: max(approx_kl_first) > 0.001; the gap |reward - (score - (1 - finished) - 0.1 kl)| > 0.1; "
-        "max(length) > 20; value[-1] far below return[-1]; value_last all 0; and last of all kl against that of "
-        "healthy. Where a test finds two bugs, score or kl tells them apart.",
+        "max(length) > 20; value[-1] far below return[-1]; value_last all 0; and last of all kl against that of the "
+        "healthy run. Where a test finds two bugs, score or kl tells them apart.",
         "The chapter's parts 'Two bugs in the books', 'Three bugs that cannot hide', 'Two bugs in the "
         "critic' and "
         "'A price that nobody pays' have each test in two lines.",

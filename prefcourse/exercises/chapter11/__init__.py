@@ -52,7 +52,7 @@ def _shown(prompts: Sequence[int], answers: int, pairs: int, *, unlike: int = 4,
 
 THREE = [[math.log(x) for x in (0.5, 0.3, 0.2)]]
 COUNTS, ONCE = "chosen and rejected answers are both seen", "an answer that occurs in many pairs counts once"
-PROMPTS, NONE = "what is seen to one prompt is not seen to another", "a prompt without a pair: all of it is unseen"
+PROMPTS, NONE = "what is seen for one prompt is not seen for another", "a prompt without a pair: all of it is unseen"
 UNSEEN_MASS = Exercise(
     number="11.1",
     function="unseen_mass",
@@ -363,7 +363,7 @@ PAIRED_BOOTSTRAP = Exercise(
         Case("one-answer", "one answer to each question is enough", _policies(30, 1, 1), ENDS),
         Case("more-of-one", "a may have more answers to each question than b", _policies(40, 6, 2), ENDS),
         Case("prompts", "questions are drawn, not answers", _policies(40, 8, 8, own=1.0, noise=0.1), ENDS),
-        Case("skewed", "percentiles of the drawn differences, also where they lie askew", _skewed, ENDS),
+        Case("skewed", "percentiles of the drawn differences, also where the draws are skewed", _skewed, ENDS),
         Case("shifted", "the same difference on every question: the interval is a point", _shifted),
         Case("itself", "a policy against itself: 0 and 0", fixed([[1.0], [2.0]], [[1.0], [2.0]], draws=50, seed=3)),
         Case("one-draw", "`draws` draws: after a single one both ends are its mean", _one_draw),

@@ -98,7 +98,7 @@ _UNSEEN_MASS = Answers(
     mutants=(
         Mutant(
             "seen-mass",
-            "you return the mass of what the pairs show. Asked for is the rest.",
+            "you return the mass of what the pairs show. Return the rest.",
             lambda logprobs, *pairs: 1 - _unseen(logprobs, *pairs),
         ),
         Mutant(
@@ -118,12 +118,12 @@ _UNSEEN_MASS = Answers(
         ),
         Mutant(
             "to-any-prompt",
-            "you count an answer as seen if any prompt's pairs show it. Ask of each prompt its own pairs.",
+            "you count an answer as seen if any prompt's pairs show it. For each prompt, only its own pairs count.",
             _anywhere,
         ),
         Mutant(
             "asked-only",
-            "you leave out the prompts that have no pair. All that is said to them is unseen: they count 1.",
+            "you leave out the prompts that have no pair. All that is said to them is unseen: each counts as 1.",
             _asked_only,
         ),
         Mutant(
@@ -133,7 +133,7 @@ _UNSEEN_MASS = Answers(
         ),
         Mutant(
             "sum",
-            "you add over the prompts. Take their mean.",
+            "you add up over the prompts. Take their mean.",
             lambda logprobs, *pairs: _unseen(logprobs, *pairs) * len(logprobs),
         ),
         Mutant(
@@ -149,7 +149,7 @@ _UNSEEN_MASS = Answers(
         ),
         Mutant(
             "along-the-prompts",
-            "you add over the prompts (dim 0) and take the mean over the answers. Add over the answers, dim 1.",
+            "you add up over the prompts (dim 0) and take the mean over the answers. Add up over the answers, dim 1.",
             lambda logprobs, *pairs: _unseen(logprobs, *pairs) * len(logprobs) / logprobs.shape[1],
         ),
         Mutant(
@@ -178,7 +178,7 @@ _UNSEEN_MASS = Answers(
         ),
         Mutant(
             "unasked-without-mass",
-            "you give 0 to a prompt that has no pair. All that is said to it is unseen: it counts 1.",
+            "you give 0 to a prompt that has no pair. All that is said to it is unseen: it counts as 1.",
             _unasked_without_mass,
         ),
         Mutant(
@@ -198,7 +198,7 @@ _UNSEEN_MASS = Answers(
     alternatives=(_unseen, _one_minus, _with_numpy),
     hints=(
         "Which cells of the table (prompt, answer) does any pair touch? Mark those, then look at the others.",
-        "A table of truths, P x V, all false; seen[prompts, chosen] = True and seen[prompts, rejected] = True. Then "
+        "A table of booleans, P x V, all False; seen[prompts, chosen] = True and seen[prompts, rejected] = True. Then "
         "the sum of exp(logprobs) over the unmarked cells of each row, and the mean of the rows.",
         "The chapter's part 'What the pairs do not show' sums the last three columns of its single row; here each row "
         "has columns of its own.",
@@ -386,12 +386,12 @@ _ONLINE_DPO_STEP = Answers(
     mutants=(
         Mutant(
             "from-the-reference",
-            "you let the reference answer. Fresh are answers of the policy, as it is now.",
+            "you let the reference answer. Fresh answers come from the policy as it is now.",
             _wrong(who=lambda policy, reference: reference),
         ),
         Mutant(
             "first-answers-again",
-            "the first step is right; in the next you use the answers of the first again. Every step draws anew.",
+            "the first step is right; in the next you use the answers of the first again. Every step draws new ones.",
             _always_the_same,
         ),
         Mutant(
@@ -411,49 +411,49 @@ _ONLINE_DPO_STEP = Answers(
         ),
         Mutant(
             "halves",
-            "you compare row i with row i + B. The two answers to one prompt stand in a row: view(-1, 2).",
+            "you compare row i with row i + B. The two answers to one prompt follow each other: view(-1, 2).",
             _wrong(pairs=lambda x: x.view(2, -1).T),
         ),
         Mutant(
             "weighted-by-the-gap",
-            "the gap between the scores is a factor of your loss, and a gradient reaches the judge. It only says which "
-            "of two answers is chosen.",
+            "the gap between the scores is a factor of your loss, so a gradient reaches the judge. The judge only "
+            "says which of two answers is chosen.",
             _weighted,
         ),
         Mutant(
             "gap-for-sign",
-            "you multiply the margin by the gap between the scores. Only its sign counts: who is chosen, not by how "
-            "much.",
+            "you multiply the margin by the gap between the scores. Only its sign counts: which answer is chosen, not "
+            "by how much.",
             _wrong(signs=lambda gap: gap),
         ),
         Mutant(
             "gap-for-sign-with-gradient",
-            "you multiply the margin by the gap between the scores, and so a gradient reaches the judge. Only its sign "
+            "you multiply the margin by the gap between the scores, so a gradient reaches the judge. Only its sign "
             "counts.",
             _gap_as_sign,
         ),
         Mutant(
             "soft-labels",
-            "you weigh both orders by sigmoid of the gap. Here the judge decides: the higher score is chosen, whatever "
-            "the gap.",
+            "you weight both orders by the sigmoid of the gap. Here the judge decides: the higher score is chosen, "
+            "whatever the gap.",
             _soft,
         ),
         Mutant(
             "drawn-twice",
-            "you call `sample` twice: the judge sees other answers than those whose log-probabilities you take. Call "
-            "it once.",
+            "you call `sample` twice: the judge sees different answers from those whose log-probabilities you take. "
+            "Call it once.",
             _drawn_twice,
         ),
         Mutant(
             "four-answers",
-            "you give each prompt to `sample` twice, and it lets every one be answered twice: four answers a prompt.",
+            "you give each prompt to `sample` twice, and it draws two answers to each: that makes four per prompt.",
             lambda policy, reference, prompts, *given, beta: _step(
                 policy, reference, [prompt for prompt in prompts for _ in range(2)], *given, beta=beta
             ),
         ),
         Mutant(
             "reinforce",
-            "this is a policy gradient: scores times log-probabilities. Asked for is DPO's loss on the two answers.",
+            "this is a policy gradient: scores times log-probabilities. Return DPO's loss on the two answers.",
             _reinforce,
         ),
         Mutant(
@@ -483,7 +483,7 @@ _ONLINE_DPO_STEP = Answers(
         ),
         Mutant(
             "logits",
-            "you add logits, which are no log-probabilities yet: log_softmax first, or sequence_logprobs.",
+            "you add logits, which are not log-probabilities yet: log_softmax first, or sequence_logprobs.",
             _wrong(sums=_logits),
         ),
         Mutant(
@@ -503,7 +503,7 @@ _ONLINE_DPO_STEP = Answers(
         ),
         Mutant(
             "ties-as-log-2",
-            "a tied pair has margin 0 and counts log 2 in your mean. Leave it out.",
+            "a tied pair has margin 0 and adds log 2 to your mean. Leave it out.",
             _wrong(mean=lambda values, decided: values.mean()),
         ),
         Mutant(
@@ -518,7 +518,7 @@ _ONLINE_DPO_STEP = Answers(
         ),
         Mutant(
             "sum-of-pairs",
-            "you add over the pairs. Take the mean of the decided ones.",
+            "you add up over the pairs. Take the mean of the decided ones.",
             _wrong(mean=lambda values, decided: values[decided].sum()),
         ),
         Mutant(
@@ -556,8 +556,8 @@ _ONLINE_DPO_STEP = Answers(
     ),
     alternatives=(_step, _one_by_one, _with_package, _in_fp32, _wrong(sums=_with_prompt)),  # the prompt cancels
     hints=(
-        "Five lines: let the policy answer; let the judge score; log-probabilities under both models; who is chosen; "
-        "DPO's loss. Which of the five may carry a gradient?",
+        "Five lines: let the policy answer; let the judge score; log-probabilities under both models; which answer is "
+        "chosen; DPO's loss. Which of the five may carry a gradient?",
         "scores.view(-1, 2) and log_ratios.view(-1, 2) have a row per prompt. The sign of the scores' difference turns "
         "the difference of log-ratios into chosen minus rejected; where it is 0, the pair is left out.",
         "The chapter's part 'Fresh labels' does the same on a table. Log-probabilities of a response: chapter 4, or "
@@ -702,13 +702,13 @@ _PAIRED_BOOTSTRAP = Answers(
     mutants=(
         Mutant(
             "unpaired",
-            "you draw questions for a and for b independently: what is hard for both counts as difference, and the "
-            "interval is too wide. Draw once, and take the same questions of both.",
+            "you draw questions for a and for b independently: what is hard for both counts as a difference, and the "
+            "interval is too wide. Draw once, and take the same questions for both.",
             _unpaired,
         ),
         Mutant(
             "answers",
-            "you draw answers and keep the questions. Then the interval speaks of these very questions; draw "
+            "you draw answers and keep the questions. Then the interval is about these very questions; draw "
             "questions, each with all its answers.",
             _answers_drawn,
         ),
@@ -719,12 +719,12 @@ _PAIRED_BOOTSTRAP = Answers(
         ),
         Mutant(
             "no-replacement",
-            "you draw without replacement: every draw has all questions, and all means are equal.",
+            "you draw without replacement: every draw has all the questions, and all means are equal.",
             lambda *golds, **given: _paired(*golds, **given, rows=_without_replacement),
         ),
         Mutant(
             "ninety",
-            "your ends are the 5th and 95th percentile: that is an interval of 90 %. Leave 2.5 % out on each side.",
+            "your ends are the 5th and 95th percentiles: that is an interval of 90 %. Leave 2.5 % out on each side.",
             lambda *golds, **given: _paired(*golds, **given, ends=partial(_quantiles, low=0.05, high=0.95)),
         ),
         Mutant(
@@ -734,7 +734,7 @@ _PAIRED_BOOTSTRAP = Answers(
         ),
         Mutant(
             "smallest-and-largest",
-            "your ends are the smallest and the largest draw. Take the 2.5th and the 97.5th percentile.",
+            "your ends are the smallest and the largest draw. Take the 2.5th and the 97.5th percentiles.",
             lambda *golds, **given: _paired(*golds, **given, ends=partial(_quantiles, low=0.0, high=1.0)),
         ),
         Mutant(
@@ -764,7 +764,7 @@ _PAIRED_BOOTSTRAP = Answers(
         ),
         Mutant(
             "single-prompts",
-            "these are percentiles of the questions' differences. Asked for is an interval for their MEAN.",
+            "these are percentiles of the questions' differences. Return an interval for their MEAN.",
             _of_single_prompts,
         ),
         Mutant(
@@ -774,13 +774,13 @@ _PAIRED_BOOTSTRAP = Answers(
         ),
         Mutant(
             "normal",
-            "you give the mean plus and minus 1.96 standard errors. Where the draws lie askew the ends are elsewhere: "
-            "take their percentiles.",
+            "you give the mean plus and minus 1.96 standard errors. Where the draws are skewed, the ends are "
+            "elsewhere: take their percentiles.",
             _normal,
         ),
         Mutant(
             "turned-over",
-            "you turn the percentiles over at the difference (2 d - percentile). Return the percentiles themselves.",
+            "you mirror the percentiles at the difference (2 d - percentile). Return the percentiles themselves.",
             _basic,
         ),
         Mutant(
@@ -795,7 +795,7 @@ _PAIRED_BOOTSTRAP = Answers(
         ),
         Mutant(
             "medians",
-            "you take the median of each draw. Asked for is the difference of means.",
+            "you take the median of each draw. Return the difference of means.",
             _medians,
         ),
         Mutant(
@@ -810,17 +810,17 @@ _PAIRED_BOOTSTRAP = Answers(
         ),
         Mutant(
             "as-many-as-usual",
-            "you do not look at `draws`.",
+            "you ignore `draws`.",
             lambda *golds, draws=1000, seed=0: _paired(*golds, draws=1000, seed=seed),
         ),
     ),
     alternatives=(_paired, _in_a_loop, _rows_of_both),
     hints=(
-        "What would another set of questions have given? Draw one from those that you have, with replacement, and "
+        "What would another set of questions have given? Draw one from those you have, with replacement, and "
         "compute the difference again. And again.",
         "difference = gold_a.mean(1) - gold_b.mean(1), one number per question. rows = torch.randint(P, (draws, P)), "
-        "difference[rows].mean(1): `draws` means. Their 2.5th and 97.5th percentile: torch.quantile.",
-        "The chapter's part 'On the same questions' draws questions once and takes the same ones of both policies.",
+        "difference[rows].mean(1): `draws` means. Their 2.5th and 97.5th percentiles: torch.quantile.",
+        "The chapter's part 'On the same questions' draws questions once and takes the same ones for both policies.",
     ),
 )
 

@@ -146,8 +146,8 @@ GOLD_GAIN = Exercise(
 # --- 12.2 fit_gao -------------------------------------------------------------------------------------------
 
 LAWS = {"best-of-n": lambda d: d, "rl": lambda d: math.log(d)}
-RECOVERED = {law: f"the parameters of a law that was planted: {law}" for law in LAWS}
-WEIGHED = "a point counts with one over its error squared"
+RECOVERED = {law: f"the parameters of a planted law: {law}" for law in LAWS}
+WEIGHED = "a point is weighted by one over its error squared"
 ZERO = "a KL of 0 or below says nothing"
 
 
@@ -262,7 +262,7 @@ CONSERVATIVE_REWARD = Exercise(
         Case("outlier", "extreme scores", fixed(OUTLIER, how="penalised", penalty=0.01), NEAR),
         Case("outlier-worst", "extreme scores", fixed(OUTLIER, how="worst"), NEAR),
         Case("no-answers", "no answers: nothing", fixed([[], []], how="mean")),
-        Case("unknown", "another word for how: ValueError", fixed([[1.0], [2.0]], how="best")),
+        Case("unknown", "any other word for how: ValueError", fixed([[1.0], [2.0]], how="best")),
     ),
 )
 
@@ -301,10 +301,12 @@ EARLY_STOP = Exercise(
         Case("noisy", "a rise and a fall, several patiences", _rise_and_fall(20, 9, patience=3, noise=0.08)),
         Case("future", "what comes later is not known", fixed([0.5, 0.6, 0.4, 0.4, 0.9, 1.0], patience=2)),
         Case("falls-at-once", "the reference is the best", fixed([0.5, 0.4, 0.3, 0.2, 0.1], patience=3)),
-        Case("never", "patience that never ends: the last look", fixed([0.1, 0.2, 0.3, 0.25, 0.4, 0.38], patience=3)),
+        Case(
+            "never", "patience that never runs out: the last look", fixed([0.1, 0.2, 0.3, 0.25, 0.4, 0.38], patience=3)
+        ),
         Case(
             "in-a-row",
-            "a better look starts the count afresh",
+            "a better look restarts the count",
             fixed([0.5, 0.4, 0.6, 0.5, 0.7, 0.6, 0.5, 0.4], patience=3),
         ),
         Case(

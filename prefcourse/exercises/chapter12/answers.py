@@ -153,7 +153,7 @@ _GOLD_GAIN = Answers(
         ),
         Mutant(
             "mean-gold",
-            "you return mean gold. Asked is the gain: the reference has a mean gold, too (minus the trace of C).",
+            "you return mean gold. Return the gain: the reference has a mean gold, too (minus the trace of C).",
             partial(_gained, returned=lambda gain, d, C, alpha, beta: gain - C.trace()),
         ),
         Mutant(
@@ -163,7 +163,7 @@ _GOLD_GAIN = Answers(
         ),
         Mutant(
             "gain-of-the-proxy",
-            "you return how much the PROXY gains. Asked is gold.",
+            "you return how much the PROXY gains. Return how much gold gains.",
             partial(_gained, returned=lambda gain, d, C, alpha, beta: ROOT_TWO * d),
         ),
         Mutant(
@@ -183,22 +183,22 @@ _GOLD_GAIN = Answers(
         ),
         Mutant(
             "where-all-is-lost",
-            "your peak is where the gain is 0 again. The top of d (alpha - beta d) lies half way.",
+            "your peak is where the gain is 0 again. The top of d (alpha - beta d) lies halfway.",
             partial(_gained, peak=lambda a, b, d: a / b),
         ),
         Mutant(
             "height",
-            "you return how high the peak is. Asked is where: its d.",
+            "you return how high the peak is. Return where it is: its d.",
             partial(_gained, peak=lambda a, b, d: a * a / (4 * b)),
         ),
         Mutant(
             "kl-of-the-peak",
-            "you return the KL of the peak. Asked is its d, the root of that.",
+            "you return the KL of the peak. Return its d, the root of that.",
             partial(_gained, peak=lambda a, b, d: (a / (2 * b)) ** 2),
         ),
         Mutant(
             "mean-at-the-peak",
-            "you return how far the mean has moved at the peak. That is sqrt(2) d; asked is d.",
+            "you return how far the mean has moved at the peak. That is sqrt(2) d; return d.",
             partial(_gained, peak=lambda a, b, d: ROOT_TWO * a / (2 * b)),
         ),
         Mutant(
@@ -208,39 +208,37 @@ _GOLD_GAIN = Answers(
         ),
         Mutant(
             "valley",
-            "you look at the sign of alpha / beta alone. If both are negative gold falls first and then turns up: "
-            "that is its LOWEST place.",
+            "you look at the sign of alpha / beta alone. If both are negative, gold falls first and then rises: that "
+            "is its LOWEST point.",
             _gained_or_lost,
         ),
         Mutant(
             "unchecked",
-            "you divide by beta and look at no sign. There is a peak only if gold first rises (alpha > 0) and "
+            "you divide by beta without looking at any sign. There is a peak only if gold first rises (alpha > 0) and "
             "bends down "
             "(beta > 0); else return None.",
             partial(_gained, checked=False),
         ),
         Mutant(
             "gain-alone",
-            "you return the gain alone. Asked is a pair: (gain, peak).",
+            "you return the gain alone. Return a pair: (gain, peak).",
             lambda *arguments: _gained(*arguments)[0],
         ),
         Mutant(
             "swapped",
-            "you return the peak first. Asked is (gain, peak).",
+            "you return the peak first. Return (gain, peak).",
             lambda *arguments: _gained(*arguments)[::-1],
         ),
     ),
     alternatives=(_gained, _gained_in_numpy, _gained_by_the_world, _gained_by_means),
     hints=(
-        "Both policies have the same noise around their means, so it adds the same to mean gold, and drops "
-        "out. What is "
-        "left is gold at the new mean: g.m - m'Cm. Where is m?",
+        "Both policies have the same noise around their means, so it adds the same to both mean golds, and drops out. "
+        "What is left is gold at the new mean: g.m - m'Cm. Where is m?",
         "m = sqrt(2) d u / |u|. So the gain is d (alpha - beta d) with alpha = sqrt(2) g.u / |u| and beta = 2"
         " u'Cu / |u|^2. "
         "Its slope alpha - 2 beta d is 0 at the peak.",
-        "The chapter's part 'A world in which one can compute it' has both for |u| = 1. When is alpha / (2 "
-        "beta) a place at "
-        "which gold has risen, and from which it falls? In all other cases return None.",
+        "The chapter's part 'A world in which one can compute it' has both for |u| = 1. When has gold risen up to "
+        "alpha / (2 beta), and when does it fall from there? In all other cases return None.",
     ),
 )
 
@@ -349,7 +347,7 @@ _FIT_GAO = Answers(
         ),
         Mutant(
             "wrong-law",
-            "you have exchanged the laws: best-of-n has d (alpha - beta d), RL has d (alpha - beta log d).",
+            "you have swapped the laws: best-of-n has d (alpha - beta d), RL has d (alpha - beta log d).",
             partial(_fitted, exchange=True),
         ),
         Mutant(
@@ -364,7 +362,7 @@ _FIT_GAO = Answers(
         ),
         Mutant(
             "intercept",
-            "you fit a constant, too. At d = 0 there is no gain: the laws have two parameters, no third.",
+            "you fit a constant, too. At d = 0 there is no gain: the laws have two parameters, not three.",
             partial(_fitted, intercept=True),
         ),
         Mutant(
@@ -379,14 +377,14 @@ _FIT_GAO = Answers(
         ),
         Mutant(
             "root-of-the-weight",
-            "a point counts with one over its error, not with one over its error SQUARED. Divide row and gain by "
+            "a point is weighted by one over its error, not by one over its error SQUARED. Divide row and gain by "
             "the "
             "error itself, not by its root.",
             partial(_fitted, weight=lambda e: e**-0.5),
         ),
         Mutant(
             "weight-twice",
-            "you weigh twice: least squares squares each row already. Divide row and gain by the error, not by "
+            "you weight twice: least squares squares each row already. Divide row and gain by the error, not by "
             "its square.",
             partial(_fitted, weight=lambda e: e**-2.0),
         ),
@@ -422,13 +420,13 @@ _FIT_GAO = Answers(
         ),
         Mutant(
             "from-the-first",
-            "you subtract the first gain from all. They are gains over the reference already, and stand in any order.",
+            "you subtract the first gain from all. They are gains over the reference already, and in any order.",
             lambda kl, gain, errors, *, law: _fitted(kl, gain - gain[0], errors, law=law),
         ),
         Mutant(
             "first-dropped",
             "you drop the first point, as if it were always the reference. Drop those whose KL is 0 or below, "
-            "wherever they stand.",
+            "wherever they are.",
             lambda *points, law: _fitted(*(x[1:] for x in points), law=law, check_points=False),
         ),
         Mutant(
@@ -443,12 +441,12 @@ _FIT_GAO = Answers(
         ),
         Mutant(
             "mirrored",
-            "you take a KL below 0 without its sign. It counts as 0, and such a point is dropped.",
+            "you drop the sign of a KL below 0. It counts as 0, and such a point is dropped.",
             lambda kl, gain, errors, *, law: _fitted(kl.abs(), gain, errors, law=law),
         ),
         Mutant(
             "swapped",
-            "you return (beta, alpha). Asked is (alpha, beta).",
+            "you return (beta, alpha). Return (alpha, beta).",
             partial(_fitted, swap=True),
         ),
         Mutant(
@@ -458,7 +456,7 @@ _FIT_GAO = Answers(
         ),
         Mutant(
             "any-law",
-            "you take any word for a law. Neither 'best-of-n' nor 'rl': raise ValueError.",
+            "you accept any word as a law. Neither 'best-of-n' nor 'rl': raise ValueError.",
             partial(_fitted, check_law=False),
         ),
     ),
@@ -470,9 +468,8 @@ _FIT_GAO = Answers(
         "Columns d and -d * d (best-of-n), or d and -d * log d (rl), with d = sqrt(kl). Divide each row, and "
         "its gain, by the "
         "point's error; then torch.linalg.lstsq(rows, gains[:, None]).solution.",
-        "The chapter's part 'Two laws' fits this way, without errors. Before all else drop the points whose "
-        "KL is 0 or below, "
-        "and count the different distances that are left.",
+        "The chapter's part 'Two laws' fits this way, without errors. First of all, drop the points whose KL is 0 or "
+        "below, and count the different distances that are left.",
     ),
 )
 
@@ -566,13 +563,13 @@ _CONSERVATIVE_REWARD = Answers(
         ),
         Mutant(
             "deviation",
-            "you subtract the standard deviation. Asked is the variance.",
+            "you subtract the standard deviation. Subtract the variance.",
             partial(_combined, spread=lambda scores, axis: scores.std(axis, correction=0)),
         ),
         Mutant(
             "deviation-ddof",
-            "you subtract a standard deviation, and one that divides by K - 1. Asked is the variance that divides "
-            "by K.",
+            "you subtract a standard deviation, and one that divides by K - 1. Subtract the variance that divides by "
+            "K.",
             partial(_combined, spread=lambda scores, axis: scores.std(axis)),
         ),
         Mutant(
@@ -587,7 +584,7 @@ _CONSERVATIVE_REWARD = Answers(
         ),
         Mutant(
             "range",
-            "you subtract the distance of the highest from the lowest score. Asked is the variance.",
+            "you subtract the distance between the highest and the lowest score. Subtract the variance.",
             partial(_combined, spread=lambda scores, axis: scores.amax(axis) - scores.amin(axis)),
         ),
         Mutant(
@@ -602,18 +599,18 @@ _CONSERVATIVE_REWARD = Answers(
         ),
         Mutant(
             "worst-of-all",
-            "you take the worst score of the whole batch. Asked is the worst of each answer.",
+            "you take the worst score of the whole batch. Take the worst of each answer.",
             partial(_combined, worst=lambda scores, axis: scores.min().expand(scores.shape[1])),
         ),
         Mutant(
             "worst-member",
-            "you take the scores of the member that is lowest on average. Asked is the lowest score of each "
-            "answer, whoever gives it.",
+            "you take the scores of the member that is lowest on average. Take the lowest score of each answer, "
+            "whichever member gives it.",
             partial(_combined, worst=lambda scores, axis: scores[scores.mean(1).argmin()]),
         ),
         Mutant(
             "who-is-worst",
-            "you return WHICH member is the lowest. Asked is its score.",
+            "you return WHICH member is the lowest. Return its score.",
             partial(_combined, worst=torch.argmin),
         ),
         Mutant(
@@ -623,12 +620,12 @@ _CONSERVATIVE_REWARD = Answers(
         ),
         Mutant(
             "sum",
-            "you add the members up. Asked is their mean.",
+            "you add the members up. Take their mean.",
             partial(_combined, mean=torch.sum),
         ),
         Mutant(
             "median",
-            "you take the median. Asked is the mean.",
+            "you take the median. Take the mean.",
             partial(_combined, mean=lambda scores, axis: scores.quantile(0.5, dim=axis)),
         ),
         Mutant(
@@ -643,7 +640,7 @@ _CONSERVATIVE_REWARD = Answers(
         ),
         Mutant(
             "variance-of-the-means",
-            "you take the variance of the answers' means. Asked is how far the members of ONE answer lie apart.",
+            "you take the variance of the answers' means. Take how far apart the members' scores of ONE answer lie.",
             partial(_combined, spread=lambda scores, axis: scores.mean(0).var(correction=0)),
         ),
         Mutant(
@@ -658,14 +655,14 @@ _CONSERVATIVE_REWARD = Answers(
         ),
         Mutant(
             "unknown-is-mean",
-            "you return the mean for a word that you do not know. A typing error would never be seen: raise "
+            "you return the mean for a word that you do not know. A typing error would never be noticed: raise "
             "ValueError.",
             _unknown_is_mean,
         ),
     ),
     alternatives=(_combined, _combined_in_numpy, _combined_by_statistics, _combined_by_pairs),
     hints=(
-        "A table with a row per member and a column per answer; asked is one number per answer. Which "
+        "You have a table with a row per member and a column per answer; return one number per answer. Which "
         "dimension has to go?",
         "mean(0); amin(0); mean(0) - penalty * var(0, correction=0). `min(0)` would return values AND places.",
         "The chapter's part 'Ask several' compares the three. Torch's var divides by K - 1 unless it is told "
@@ -846,7 +843,7 @@ _EARLY_STOP = Answers(
         ),
         Mutant(
             "not-in-a-row",
-            "you count all looks that were no better. They must come in a row: a better look starts the count afresh.",
+            "you count all looks that were no better. They must come in a row: a better look restarts the count.",
             partial(_stopped, reset=False),
         ),
         Mutant(
@@ -894,7 +891,7 @@ _EARLY_STOP = Answers(
         ),
         Mutant(
             "hole-skipped",
-            "you pass over a look that is nan. It is a look that was no better, and counts for the patience.",
+            "you skip a look that is nan. It is a look that was no better, and it counts towards the patience.",
             partial(_stopped, skip=True),
         ),
         Mutant(
@@ -905,7 +902,7 @@ _EARLY_STOP = Answers(
         ),
         Mutant(
             "begins-at-zero",
-            "you begin with a best of 0. Look 0 is kept at first: begin with its estimate.",
+            "you start from a best of 0. Look 0 is kept at first: start from its estimate.",
             partial(_stopped, begin=0.0),
         ),
         Mutant(
@@ -925,12 +922,12 @@ _EARLY_STOP = Answers(
         ),
         Mutant(
             "estimate-returned",
-            "you return the estimate that was kept. Asked is which look: its number.",
+            "you return the estimate that was kept. Return which look it is: its number.",
             partial(_stopped, returned=lambda kept, stop, estimates, patience: (estimates[kept], stop)),
         ),
         Mutant(
             "swapped",
-            "you return (stopped, kept). Asked is (kept, stopped).",
+            "you return (stopped, kept). Return (kept, stopped).",
             partial(_stopped, returned=lambda kept, stop, estimates, patience: (stop, kept)),
         ),
         Mutant(
@@ -947,7 +944,7 @@ _EARLY_STOP = Answers(
         "patience, stop and return (kept, t).",
         "The chapter's part 'Stop in time' has the idea with a patience of 2 and no margin. At the end of the"
         " list return "
-        "(kept, len(estimates) - 1); nan > anything is False, so that a hole is never better.",
+        "(kept, len(estimates) - 1); nan > anything is False, so a missing look is never better.",
     ),
 )
 

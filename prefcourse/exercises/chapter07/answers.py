@@ -249,8 +249,8 @@ _DAWID_SKENE = Answers(
         "over the votes of a person, and over the votes on an item.",
         "np.bincount(who, weights) adds up weights by person, np.bincount(item, weights) by item. M: hit = (sum of "
         "truth over their votes 'first' + 1) / (sum of truth over their votes + 2). E: truth = sigmoid(log-odds).",
-        "The chapter's cell `em` has both steps. What it lacks: names instead of numbers, `start`, the mirror, and "
-        "the ValueError, which is due if len(votes) == number of items.",
+        "In the chapter's part 'Who is right?' the function em has both steps. What it lacks: names instead of "
+        "numbers, `start`, the mirror, and the ValueError, which is due if len(votes) == number of items.",
     ),
 )
 
@@ -440,8 +440,8 @@ _RDPO_LOSS = Answers(
         "reversed label. The first has too little to say, the second is what leaked in.",
         "per pair: ((1 - flips) * -logsigmoid(m) - flips * -logsigmoid(-m)) / (1 - 2 * flips); then the mean. Test the "
         "share first: if not 0 <= flip_probability < 0.5: raise ValueError(...).",
-        "The chapter's cell `losses` has rdpo(margin, flips) on margins. Exercise 4.2 has the margin. Afterwards, "
-        "compare with prefcourse.losses.rdpo_loss.",
+        "The chapter's part 'A loss that allows for flips' has rdpo(margin, flips), on margins. Exercise 4.2 has the "
+        "margin. Afterwards, compare with prefcourse.losses.rdpo_loss.",
     ),
 )
 
@@ -573,8 +573,8 @@ _BORDA = Answers(
         "First a table of shares: of the votes on i and j, how many went to i? Then the mean of each row, over whom?",
         "votes = wins + wins.T; shares = wins / votes where votes > 0 and not on the diagonal, else 0; the sum of each "
         "row divided by the number of opponents met. 0 / 0 of two tensors is nan.",
-        "The chapter's cell `borda` does it for shares of votes on all pairs. Here votes are counts, and some pairs "
-        "have none.",
+        "The chapter's part 'Two crowds of opposite taste' does it for shares of votes on all pairs. Here votes are "
+        "counts, and some pairs have none.",
     ),
 )
 

@@ -237,8 +237,8 @@ _GOLD_GAIN = Answers(
         "m = sqrt(2) d u / |u|. So the gain is d (alpha - beta d) with alpha = sqrt(2) g.u / |u| and beta = 2"
         " u'Cu / |u|^2. "
         "Its slope alpha - 2 beta d is 0 at the peak.",
-        "The chapter's part 'A world in which one can compute it' has both for |u| = 1. When has gold risen up to "
-        "alpha / (2 beta), and when does it fall from there? In all other cases return None.",
+        "The chapter's part 'A world in which one can compute it' has both for |u| = 1. For which alpha and beta does "
+        "gold rise as far as alpha / (2 beta), and fall beyond it? In all other cases return None.",
     ),
 )
 
@@ -665,7 +665,7 @@ _CONSERVATIVE_REWARD = Answers(
         "You have a table with a row per member and a column per answer; return one number per answer. Which "
         "dimension has to go?",
         "mean(0); amin(0); mean(0) - penalty * var(0, correction=0). `min(0)` would return values AND places.",
-        "The chapter's part 'Ask several' compares the three. Torch's var divides by K - 1 unless it is told "
+        "The chapter's part 'Cure 2: ask several' compares the three. Torch's var divides by K - 1 unless it is told "
         "correction=0.",
     ),
 )
@@ -942,7 +942,7 @@ _EARLY_STOP = Answers(
         "kept = 0; at look t: if estimates[t] > estimates[kept] + margin, then kept = t. As soon as t - kept "
         "equals the "
         "patience, stop and return (kept, t).",
-        "The chapter's part 'Stop in time' has the idea with a patience of 2 and no margin. At the end of the"
+        "The chapter's part 'Cure 1: stop in time' has the idea with a patience of 2 and no margin. At the end of the"
         " list return "
         "(kept, len(estimates) - 1); nan > anything is False, so a missing look is never better.",
     ),

@@ -157,7 +157,7 @@ def leave_one_out(labels_by_item, *, ties: str = "three-way") -> float:
 
 def annotator_accuracy(votes: Iterable[Vote], *, ties="three-way") -> dict[Hashable, AnnotatorAccuracy]:
     """How often does each person agree with the majority of the OTHER people on the item, and over how many
-    labels? Credit as in `leave_one_out`; nan over 0 labels. Under some 50 labels nobody can be judged."""
+    labels? Credit as in `leave_one_out`; nan over 0 labels. With fewer than some 50 nobody can be judged."""
     _check("ties", ties, "three-way", "drop")
     by_item, credits = defaultdict(list), defaultdict(list)
     for item, annotator, label, *_ in votes:

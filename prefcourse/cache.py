@@ -77,7 +77,7 @@ def place(kind: str, settings: dict) -> tuple[Path, dict]:
 
 
 def load(kind: str, settings: dict, into: Path) -> bool:
-    """Copy an entry's files into a folder; False where there is none. A broken entry is discarded, and that said."""
+    """Copy an entry's files into a folder; False where there is none. A broken entry is discarded, with a warning."""
     entry, record = place(kind, settings)
     if not entry.exists():
         return False
@@ -90,7 +90,7 @@ def load(kind: str, settings: dict, into: Path) -> bool:
 
 
 def store(kind: str, settings: dict, folder: Path) -> None:
-    """Keep a copy of a folder's files. A full or read-only disk is said and does no harm: this is only a cache."""
+    """Keep a copy of a folder's files. A full or read-only disk is reported and does no harm: this is only a cache."""
     entry, record = place(kind, settings)
     try:
         with new_folder(entry) as partial:

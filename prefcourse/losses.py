@@ -60,7 +60,7 @@ def bradley_terry_loss(chosen_scores: Scores, rejected_scores: Scores) -> LossAn
 
 
 def pair_metrics(chosen_rewards, rejected_rewards, chosen_logprobs, rejected_logprobs):
-    """What TRL logs of a batch. `logps/*` show displacement: both may fall while the margin grows."""
+    """What TRL logs for a batch. `logps/*` show displacement: both may fall while the margin grows."""
     chosen, rejected = chosen_rewards.detach(), rejected_rewards.detach()
     return {
         "rewards/chosen": chosen.mean(),
@@ -198,7 +198,7 @@ def simpo_loss(chosen_mean: Means, rejected_mean: Means, *, beta: float, gamma: 
 def policy_gradient_loss(logprobs: PerToken, advantages: Advantages, mask: Mask) -> LossAndMetrics:
     """REINFORCE: minus advantage times log-probability, SUMMED over a response, mean over the B responses.
 
-    On samples of the policy, minus its gradient is unbiased for that of the expected score; its value is idle.
+    On samples of the policy, minus its gradient is unbiased for that of the expected score; its value means nothing.
     """
     return aggregate(-advantages.detach() * logprobs, mask, how="constant", constant=1.0), {}
 
@@ -229,7 +229,7 @@ def ppo_clip_loss(
     """Mean of `ppo_token_losses` over the response tokens of the batch; clip_coef is any bound not given.
 
     `clipfrac`: share of tokens whose ratio left the interval, whatever the sign of A. `approx_kl`: mean k3,
-    an estimate of KL(old policy, policy), for the tokens came from the old one.
+    an estimate of KL(old policy, policy), because the tokens came from the old one.
     """
     clip_low = clip_coef if clip_low is None else clip_low
     clip_high = clip_coef if clip_high is None else clip_high

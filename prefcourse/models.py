@@ -156,7 +156,7 @@ def load_lm(folder: str | Path):
 
 
 def load_exactly(kind, folder: str | Path):
-    """`kind.from_pretrained` in float32. ValueError if a weight is not there or has no place: it would be random."""
+    """`kind.from_pretrained` in float32. ValueError if a weight is missing or has no place: it would be random."""
     model, info = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     for reason in ("missing_keys", "mismatched_keys"):
         if found := sorted(map(str, info[reason])):

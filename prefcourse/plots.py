@@ -58,7 +58,7 @@ def style():
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display a figure and close it; `alt` says in a sentence or two what it shows, to whoever cannot see it.
+    """Display a figure and close it; `alt` says in a sentence or two what it shows, for people who cannot see it.
 
     Line breaks in `alt` count as spaces.
     JupyterLab drops the alternative text of inline images; only HTML keeps it. But nbval compares HTML letter by
@@ -427,7 +427,7 @@ def intervals(ax: Axes, estimates: Sequence[Estimate], *, truth: float, xlabel: 
 def landscape(
     ax: Axes, surface: tuple, *, way: Sequence[Sequence[float]], truth: Sequence[float], names: tuple[str, str]
 ) -> Axes:
-    """A loss over two parameters, `surface` = (x, y, loss) on a grid; the way that training took, and the truth."""
+    """A loss over two parameters, `surface` = (x, y, loss) on a grid; the path that training took, and the truth."""
     x, y, loss = map(np.asarray, surface)
     ax.contour(x, y, loss, levels=24, colors=REFERENCE, linewidths=0.6)
     ax.plot(*np.asarray(way).T, "o-", color=POLICY, markersize=3, label="training")

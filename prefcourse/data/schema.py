@@ -1,6 +1,6 @@
 """Preference pairs in one shape: prompt, chosen, rejected (+ item, annotator, label, tie where known).
 
-Knows files, columns and chat messages. Refuses to guess: a row that is no pair is counted by its reason.
+Knows files, columns and chat messages. Refuses to guess: a row that is not a pair is counted by its reason.
 """
 
 from __future__ import annotations

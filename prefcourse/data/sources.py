@@ -38,7 +38,7 @@ def vote(label, item, annotator=None, *, texts=(None, None, None), pair=None) ->
 
 
 def side(sides: dict, said: object) -> str:
-    """Which response a set's own label means. A label of none stays as it is, to be found wrong."""
+    """Which response a set's own label means. A label that means neither stays as it is, to be found wrong."""
     return sides.get(said, str(said))
 
 

@@ -102,7 +102,7 @@ def table_votes(rows: Sequence[dict], columns: dict[str, list[str]]) -> Iterator
 
 
 def vote_fault(row: dict, oriented: bool) -> str | None:
-    """Why a row is no vote. `oriented`: a label must say which side, so that any other label is unknown."""
+    """Why a row is not a vote. `oriented`: a label must say which side, so that any other label is unknown."""
     for name in ("item", "annotator", "label"):
         if is_empty(row[name]):
             return f"missing {name}"
@@ -129,7 +129,7 @@ def known_set(rows: Iterable[dict]) -> str | None:
 def votes_from_rows(rows: Sequence[dict], *, where: object = "rows", strict=False, **columns) -> VoteSet:
     """Votes of a known set, or of any table; `item`, `annotator`, `label` name its columns.
 
-    A row that is no vote is counted by its reason; `strict=True` raises DataError naming the row, from 1.
+    A row that is not a vote is counted by its reason; `strict=True` raises DataError naming the row, from 1.
     """
     known = None if any(columns.values()) else known_set(rows)
     if known:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Diverged(FloatingPointError):
-    """The loss is no number, far beyond any useful one, or stuck. The model has the last weights before that."""
+    """The loss is not a number, far beyond any useful one, or stuck. The model has the last weights before that."""
 
 
 PATIENCE = 5  # steps: a batch of odd rows passes, a ruined model stays
@@ -54,8 +54,8 @@ class Optimiser:
     """AdamW with clipped gradients and a learning-rate schedule; refuses steps that would ruin the model.
 
     Puts the model into eval mode: with dropout, the policy that is updated would not be the one that sampled.
-    Lost is a model whose loss is no number, or for `PATIENCE` steps in a row above `far` times the larger of the first
-    loss and the usual one, or whose gradient is exactly 0 for as long though its loss is not. `advice`: what else to
+    A model is lost if its loss is not a number, or is above `far` times the larger of the first loss and the usual one
+    for `PATIENCE` steps in a row, or if its gradient is exactly 0 for as long though its loss is not. `advice`: what else to
     try than a lower learning rate.
     """
 
@@ -72,7 +72,7 @@ class Optimiser:
     def step(self, loss: Tensor, *, usual: float = 1.0, weight: Tensor | float = 1.0) -> dict[str, float]:
         """One update; the loss, the gradient's norm before clipping and the learning rate used.
 
-        `usual`: the size of a loss with which this task may well begin. `weight`: what the loss is multiplied with
+        `usual`: the size of a loss with which this task may well begin. `weight`: what the loss is multiplied by
         before it is minimised, for batches that do not all weigh the same.
         """
         rate = self.learning_rate * self.factor(self.step_count)
@@ -90,7 +90,7 @@ class Optimiser:
         return metrics
 
     def refuse_unless_finite(self, what: str, value: Tensor) -> None:
-        """Diverged if a number is none or too large for any task."""
+        """Diverged if a number is not finite, or too large for any task."""
         if not torch.isfinite(value) or value.abs() > 1e8:
             self.stop(f"{what} is {value.item():.3g}")
 

@@ -38,7 +38,7 @@ class Page:
 
 
 class Annotator(Twinned):
-    """Twenty to sixty pairs, some of them twice with the sides turned. Labels are on the disk at once; the same pairs
+    """Twenty to sixty pairs, some of them twice with the sides turned. Labels are saved at once; the same pairs
     shown again go on where they were left. `path`: the file, False for none; by default in the learner's data."""
 
     _esm = (HERE / "common.js").read_text(encoding="utf-8") + (HERE / "annotator.js").read_text(encoding="utf-8")

@@ -55,8 +55,8 @@ class Optimiser:
 
     Puts the model into eval mode: with dropout, the policy that is updated would not be the one that sampled.
     A model is lost if its loss is not a number, or is above `far` times the larger of the first loss and the usual one
-    for `PATIENCE` steps in a row, or if its gradient is exactly 0 for as long though its loss is not. `advice`: what else to
-    try than a lower learning rate.
+    for `PATIENCE` steps in a row, or if its gradient is exactly 0 for as long though its loss is not.
+    `advice`: what to try besides a lower learning rate.
     """
 
     def __init__(

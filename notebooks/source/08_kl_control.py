@@ -491,7 +491,7 @@ claims({"under every seed and at both betas the penalty has at least 0.05 more g
 # -0.2,\, 0.2\right),\qquad \beta_{t+1} = \beta_t\,(1 + \text{gain}\cdot e_t)$$
 #
 # ($\mathrm{clip}(x, a, b)$ is $x$, held between $a$ and $b$.) Too far, and the price rises; too near, and it falls.
-# The update multiplies, so any first $\beta$ will do, and the clip keeps one odd batch from doing much. Their settings were
+# The update multiplies, so any first $\beta$ will do, and the bounds keep one odd batch from doing much. Their settings were
 # {{published:ziegler-controller}}: at most 2 % a round, 35 rounds to double. We have fifty rounds, and take a gain
 # of 0.5. The KL is that of a whole response.
 #

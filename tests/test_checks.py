@@ -576,8 +576,8 @@ SLIPS = {
         ("2.1", 0.5),
     "expected a function, found None.": ("2.1", None),
     'there is no exercise \'2.9\'; there are 2.1, 2.2, 2.3, 2.4, 2.5': ("2.9", rate),
-    "the number is of type float, not text": (2.1, rate),
-    "the number is of type list, not text": (["2.1"], rate),
+    "the number is of type float, not a string": (2.1, rate),
+    "the number is of type list, not a string": (["2.1"], rate),
     'the number comes first: check("2.1", rate)': (rate, "2.1"),
     "This is unanimity, the function of 2.2; 2.1 asks for agreement_rate.": ("2.1", unanimity),
 }  # fmt: skip

@@ -127,7 +127,7 @@ def test_sentences_begin_with_a_capital_and_name_what_raised(grade):
     assert statuses(result) == only(one="failed", two="failed")
     assert result.checks[0].mutant and result.checks[0].sentence == "You ignore drop_ties."
     asked = "“no item to judge: nan and nan”"
-    assert result.checks[1].sentence == f"unanimity raised ZeroDivisionError where this is asked: {asked}."
+    assert result.checks[1].sentence == f"unanimity raised ZeroDivisionError in this case: {asked}."
     assert {type(n) for c in result.as_dict()["checks"] for n in (c["points"], c["max_points"])} == {float}
 
 

@@ -10,8 +10,7 @@
 # from the top with Shift-Enter. In an exercise, write the function, run its cell, then the check below it.
 #
 # **Begin** with chapter 1: it says what a language model is, and why one is not yet an assistant. Chapter 2 walks
-# through the whole pipeline once. (Where a lesson names chapter 13 or a later one, that is what comes next: they are not written
-# yet.) Whenever you like, try things in [the laboratory](laboratory.ipynb): annotators, methods and beta
+# through the whole pipeline once. Whenever you like, try things in [the laboratory](laboratory.ipynb): annotators, methods and beta
 # of your choice, training seen live. A word that you do not know is in [the glossary](glossary.ipynb).
 
 # %% chapters

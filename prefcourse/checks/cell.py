@@ -83,7 +83,7 @@ def _asked(number: str, function: Callable) -> tuple[Exercise | None, str]:
     if callable(number) and isinstance(function, str):
         return None, f'the number comes first: check("{function}", {getattr(number, "__name__", "your_function")})'
     if not isinstance(number, str):
-        return None, f'the number is of type {type(number).__name__}, not text. Write check("2.1", agreement_rate)'
+        return None, f'the number is of type {type(number).__name__}, not a string. Write check("2.1", agreement_rate)'
     try:
         exercise = definitions.exercise(number)
     except KeyError as error:

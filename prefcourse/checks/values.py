@@ -227,7 +227,7 @@ def kind_in_words(facts: Facts) -> str:
         return flat if len(facts["shape"]) == 1 else f"an array of shape {_shape(facts)}"
     if "items" in facts:
         return f"a list of {len(facts['items'])} things"
-    kinds = {"nothing": "None", "number": "a number", "truth": "True or False", "text": "a text", "entries": "a dict"}
+    kinds = {"nothing": "None", "number": "a number", "truth": "True or False", "text": "a string", "entries": "a dict"}
     return next((words for key, words in kinds.items() if key in facts), f"an object of type {facts.get('object')}")
 
 

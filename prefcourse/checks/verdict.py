@@ -171,7 +171,7 @@ def _printed(said: dict, verdict: Verdict) -> str:
     if verdict.first is not None:
         text = said.get("printed", {}).get(verdict.exercise.cases[verdict.first].name, "")
     lines = [*text.splitlines(), *said.get("warnings", []), *said.get("stderr", "").splitlines()]
-    return "\n".join(lines[:8] + ([f"... {len(lines) - 8} lines more"] if len(lines) > 8 else []))
+    return "\n".join(lines[:8] + ([f"... {len(lines) - 8} more lines"] if len(lines) > 8 else []))
 
 
 # --- as text ------------------------------------------------------------------------------------------------

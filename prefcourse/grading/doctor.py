@@ -27,7 +27,10 @@ def grading() -> Iterator[Finding]:
     yield wanted(best is not None, "so", words)
     there = importlib.util.find_spec("distributed") is not None
     yield wanted(
-        there, "cluster", "distributed is here" if there else "no distributed", "pip install 'prefcourse[cluster]'"
+        there,
+        "cluster",
+        "distributed is installed" if there else "distributed is not installed",
+        "pip install 'prefcourse[cluster]'",
     )
 
 

@@ -271,7 +271,7 @@ def _claim(question: Question, bundle: dict) -> str:
     case = next((c for c in bundle["cases"] if isinstance(c, dict) and c.get("name") == name), {})
     if isinstance(kinds := case.get("error"), list):
         kind = next(filter(None, map(_python_error, kinds)), "an error")
-        return f"{question.function} raised {kind} where this is asked: “{question.claims[name]}”."
+        return f"{question.function} raised {kind} in this case: “{question.claims[name]}”."
     return f"What does not hold: “{question.claims[name]}”."
 
 

@@ -119,7 +119,7 @@ def destination_and_step(axes, far: Mapping[str, torch.Tensor], step: Mapping[st
         axes[0].plot(kls[:, ::4], color=look["color"], alpha=0.15, linewidth=0.7)
         axes[0].plot(kls.median(1).values, label=name, **look)
         axes[1].plot(range(1, len(kls)), step[name].amax(1).clamp(min=1e-3), **look)
-    axes[0].axhline(optimum, color=plots.GOLD, linewidth=0.8, label="optimum of beta 1")
+    axes[0].axhline(optimum, color=plots.GOLD, linewidth=0.8, label="optimum at beta 1")
     axes[0].set(
         title="Destination (median, and 25 runs)", xlabel="batch", ylabel="KL(policy, reference)", ylim=(0, 3.5)
     )

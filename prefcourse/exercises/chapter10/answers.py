@@ -852,8 +852,8 @@ _PPO_ROUND_LOSS = Answers(
         ),
         Mutant(
             "one-line-mended",
-            "the mask is fixed, and nothing else yet. Go on with the next line: which state do the values in column t "
-            "belong to?",
+            "the mask is fixed, and nothing else yet. Go on with the next line: ask which state the values in column "
+            "t belong to.",
             _LINE_BY_LINE[0],
         ),
         Mutant(

@@ -10,8 +10,9 @@
 # from the top with Shift-Enter. In an exercise, write the function, run its cell, then the check below it.
 #
 # **Begin** with chapter 1: it says what a language model is, and why one is not yet an assistant. Chapter 2 walks
-# through the whole pipeline once. Whenever you like, try things in [the laboratory](laboratory.ipynb): annotators, methods and beta
-# of your choice, training seen live. A word that you do not know is in [the glossary](glossary.ipynb).
+# through the whole pipeline once. Whenever you like, try things in [the laboratory](laboratory.ipynb):
+# annotators, methods and beta of your choice, training seen live. A word that you do not know is in
+# [the glossary](glossary.ipynb).
 
 # %% chapters
 from prefcourse.learner.overview import course_map
@@ -39,8 +40,8 @@ course_map()
 #
 # - **Stop:** save (Ctrl-S; JupyterLab also saves by itself), then *File > Shut Down*, or Ctrl-C in the terminal where you
 #   typed `prefcourse start`. What you wrote, its outputs and your progress are kept.
-# - **Come back:** type `prefcourse start` in the same folder (`make start`, if that is how you began). Your notebooks open as you left them; only the variables are
-#   gone, so run the cells again from the top: *Run > Run All Cells*.
+# - **Come back:** type `prefcourse start` in the same folder (`make start`, if that is how you began). Your notebooks open as you
+#   left them; only the variables are gone, so run the cells again from the top: *Run > Run All Cells*.
 # - **A newer course:** install the newer prefcourse, then `prefcourse start` as always. It updates what you did not change
 #   and puts the new edition of what you did change beside yours.
 #

@@ -74,7 +74,14 @@ CLOSING = "hope this helps !"
 MAX_RESPONSE_TOKENS = 32
 FREE_TOKENS = 22  # a definition, three uses and a closing fit; every further word is rambling
 _STOPS = (".", "!", "?")
-_OPENINGS = {"great": "flattery", "people": "uses", "hope": "closing", "yeah": "filler", "it": "filler", "look": "filler"}
+_OPENINGS = {
+    "great": "flattery",
+    "people": "uses",
+    "hope": "closing",
+    "yeah": "filler",
+    "it": "filler",
+    "look": "filler",
+}
 
 
 def article(word: str) -> str:

@@ -73,6 +73,6 @@ def _read() -> dict:
     except (ValueError, LookupError, TypeError, AttributeError):
         copy = keep_copy(path(), "damaged")
         path().unlink()
-        warnings.warn(f"{path()} is damaged; it is kept as {copy.name}, and progress starts anew", stacklevel=3)
+        warnings.warn(f"{path()} is damaged; it is kept as {copy.name}, and progress starts again", stacklevel=3)
         return empty
     return found

@@ -219,7 +219,7 @@ _SFT_LOSS = Answers(
         Mutant(
             "logits-masked",
             "you blank the logits where the mask is false, before you shift. Then the first word of the response "
-            "loses its prediction, which stands in the last column of the question. Blank the terms, after the shift.",
+            "loses its prediction, which stands in the last column of the question. Blank the terms after the shift.",
             _logits_masked_first,
         ),
         Mutant(
@@ -236,7 +236,7 @@ _SFT_LOSS = Answers(
         ),
         Mutant(
             "mean-per-row",
-            "you average each row first, so that a word of a short answer weighs more, and the imitator becomes curt. "
+            "you average each row first, so a word of a short answer weighs more, and the imitator becomes curt. "
             "Divide once, by the number of words in the batch.",
             partial(_nll, average=_mean_of_row_means),
         ),

@@ -148,7 +148,7 @@ REWARD_MODEL_CEILING = Exercise(
     difficulty="medium",
     package=("prefcourse.agreement:ceiling_from_annotators",),
     cases=(
-        Case("alike", "people all alike", fixed([[0.8, 0.3, 0.9]] * 2, [True, False, True]), FINE),
+        Case("alike", "identical people", fixed([[0.8, 0.3, 0.9]] * 2, [True, False, True]), FINE),
         Case("one-person-drawn", "one person", _crowd(1, 5), FINE),
         Case("opposed", BEST, fixed([[0.9, 0.2], [0.1, 0.6]], [True, False]), FINE),
         Case("crowd-drawn", BEST, _crowd(4, 6), FINE),

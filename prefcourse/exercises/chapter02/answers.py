@@ -304,7 +304,7 @@ _COHEN_KAPPA = Answers(
     mutants=(
         Mutant(
             "agreement",
-            "you return the share of equal labels. Kappa takes away what chance gives: (agreement - chance) / "
+            "you return the share of equal labels. Kappa subtracts what chance gives: (agreement - chance) / "
             "(1 - chance).",
             lambda a, b: _agreement_and_chance(a, b)[0],
         ),
@@ -474,7 +474,7 @@ _FLEISS_KAPPA = Answers(
     mutants=(
         Mutant(
             "agreement",
-            "you return the share of equal pairs. Kappa takes away what chance gives: (agreement - chance) / "
+            "you return the share of equal pairs. Kappa subtracts what chance gives: (agreement - chance) / "
             "(1 - chance).",
             _rate_alone,
         ),
@@ -495,7 +495,8 @@ _FLEISS_KAPPA = Answers(
         ),
         Mutant(
             "unanimous",
-            "you take the share of unanimous items as the agreement. Count equal PAIRS: 2 alike of 3 are 1 pair of 3.",
+            "you take the share of unanimous items as the agreement. Count equal PAIRS: of 3 labels, 2 equal ones "
+            "make 1 pair of 3.",
             partial(_fleiss, rate=_unanimous_share),
         ),
         Mutant(

@@ -177,7 +177,7 @@ IMPLICIT_REWARD = Exercise(
         Case("any-policy", "for any policy, optimal or not", _unrelated(3, 4, 0.3), NEAR),
         Case(
             "itself",
-            "a policy equal to its reference: all answers alike",
+            "a policy equal to its reference: all rewards equal",
             lambda draw: Call(tuple([_logprobs(_normal(draw, 2, 4))] * 2), {"beta": 2.0}),
             NEAR,
         ),

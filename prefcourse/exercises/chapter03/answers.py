@@ -303,7 +303,7 @@ _IMPLICIT_REWARD = Answers(
         ),
         Mutant(
             "beta-on-one",
-            "you multiply only the policy's part by beta. beta stands before the whole difference.",
+            "you multiply only the policy's part by beta. beta multiplies the whole difference.",
             lambda policy, ref, beta: beta * policy - ref,
         ),
         Mutant(

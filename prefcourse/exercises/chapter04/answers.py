@@ -369,7 +369,7 @@ _DPO_LOSS = Answers(
         ),
         Mutant(
             "beta-on-the-policy",
-            "beta multiplies only the policy's difference. It stands before both: beta * (log policy - log ref).",
+            "beta multiplies only the policy's difference. It must multiply both: beta * (log policy - log ref).",
             _variant(margins=lambda pc, pr, rc, rr, beta: beta * (pc - pr) - (rc - rr).detach()),
         ),
         Mutant(
@@ -641,7 +641,7 @@ _PROMPT_MASKING_CANCELS = Answers(
         ),
         Mutant(
             "simpo-no-beta",
-            "SimPO's margin lacks beta. It stands before both differences.",
+            "SimPO's margin lacks beta. It multiplies both differences.",
             _other(simpo=lambda policy, ref, mask, beta: _simpo_margin(policy, ref, mask, 1.0)),
         ),
         Mutant(

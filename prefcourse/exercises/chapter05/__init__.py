@@ -252,7 +252,7 @@ WHICH_BETA = Exercise(
         Case("chosen-still", STOOD, _log(0.2, (0.0, -6.0)), NEAR),
         Case("rejected-still", STOOD, _log(0.2, (3.0, 0.0)), NEAR),
         Case("opposite", "chosen rises by as much as rejected falls", _as_far(1), NEAR),
-        Case("alike", "both fall alike, so that the margin stands still", _as_far(-1), NEAR),
+        Case("alike", "both fall alike, so the margin stands still", _as_far(-1), NEAR),
         Case("back", "a run that comes back to where it began", _log(0.2, (-3.0, -6.0), steps=(0, 0.4, 1, 0)), NEAR),
         Case("pause", "rows between which nothing moved", _log(0.2, (-3.0, -5.0), steps=(0, 0.5, 0.5, 1)), NEAR),
         Case("rounded", "numbers with two decimals: within 5 %",

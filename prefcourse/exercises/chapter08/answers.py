@@ -523,7 +523,8 @@ _ADAPTIVE_KL = Answers(
         ),
         Mutant(
             "double-or-half",
-            "you double or halve beta: the rule of the first PPO paper, for another KL. Here it is 1 + gain * error.",
+            "you double or halve beta: the rule of the first PPO paper, for a different KL. Here it is 1 + gain * "
+            "error.",
             _double_or_half,
         ),
         Mutant(

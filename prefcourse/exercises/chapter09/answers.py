@@ -252,7 +252,7 @@ _PPO_CLIP_LOSS = Answers(
     alternatives=(_ppo, _as_cleanrl, _with_where, _in_fp32, package_losses.ppo_clip_loss),
     hints=(
         "Write down the six cases: ratio low, between, high, for a good and for a bad token. In which two should the "
-        "token be silent? Then see which of min and max of the two products does that.",
+        "token be silent? Then see which does that: the min or the max of the two products.",
         "ratio = exp(logprobs - old_logprobs). Objective: the minimum of ratio * A and clamp(ratio, 1 - clip_low, 1 + "
         "clip_high) * A. Loss: minus its sum over the mask, divided by mask.sum(). Old log-probabilities and "
         "advantages "
@@ -456,7 +456,7 @@ _GAE = Answers(
         ),
         Mutant(
             "gamma-ignored",
-            "you ignore gamma. It stands before the next value and, times lambda, before the next advantage.",
+            "you ignore gamma. It multiplies the next value and, together with lambda, the next advantage.",
             lambda *tables, gamma, gae_lambda: _walk(*tables, gamma=1.0, gae_lambda=gae_lambda),
         ),
         Mutant(
@@ -526,12 +526,12 @@ _GAE = Answers(
         ),
         Mutant(
             "carried-left",
-            "where no token stands you leave the advantage that is being handed on. There both tables are 0.",
+            "where there is no token you leave the advantage that is being handed on. There both tables are 0.",
             partial(_at_gaps, left="carried"),
         ),
         Mutant(
             "computed-left",
-            "where no token stands you leave what the formula gives there. Both tables must be 0 in such columns.",
+            "where there is no token you leave what the formula gives. Both tables must be 0 in such columns.",
             partial(_at_gaps, left="computed"),
         ),
         Mutant(

@@ -281,7 +281,7 @@ _TOKEN_REWARDS = Answers(
         ),
         Mutant(
             "beta-on-the-score",
-            "beta stands before the score, too. It is the price of the log-ratio alone.",
+            "beta multiplies the score, too. It is the price of the log-ratio alone.",
             lambda scores, *tables, beta: _rewards(beta * scores, *tables, beta=beta),
         ),
         Mutant(
@@ -599,12 +599,13 @@ _MASKED_WHITEN = Answers(
         ),
         Mutant(
             "nothing-under-the-root",
-            "nothing stands under the root but the variance: where all numbers are equal you divide 0 by 0. Add 1e-8.",
+            "there is nothing under the root but the variance: where all numbers are equal you divide 0 by 0. Add "
+            "1e-8.",
             _wrong_whiten(eps=0.0),
         ),
         Mutant(
             "outside-the-root",
-            "you add 1e-8 to the root. It stands under the root, beside the variance: that way numbers that hardly "
+            "you add 1e-8 to the root. It belongs under the root, beside the variance: that way numbers that hardly "
             "differ are not blown up.",
             _outside_the_root,
         ),

@@ -113,7 +113,7 @@ _GOLD_GAIN = Answers(
         ),
         Mutant(
             "half-normalised",
-            "you divide u'Cu by the length of u once. u stands in it twice: divide by |u|^2.",
+            "you divide u'Cu by the length of u once. u occurs in it twice: divide by |u|^2.",
             lambda u, g, C, d: _gained(u, g, C * u.norm(), d),
         ),
         Mutant(
@@ -390,7 +390,7 @@ _FIT_GAO = Answers(
         ),
         Mutant(
             "inverted-weight",
-            "you multiply by the errors, so that the worst points count most. Divide.",
+            "you multiply by the errors, so the worst points count most. Divide.",
             partial(_fitted, weight=lambda e: e),
         ),
         Mutant(
@@ -863,7 +863,7 @@ _EARLY_STOP = Answers(
         ),
         Mutant(
             "margin-subtracted",
-            "you subtract the margin from the best, so that even a lower look is better. Add it.",
+            "you subtract the margin from the best, so even a lower look is better. Add it.",
             partial(_stopped, better=lambda now, best, margin: now > best - margin),
         ),
         Mutant(

@@ -126,7 +126,7 @@ def test_sentences_begin_with_a_capital_and_name_what_raised(grade):
     result = grade(submission(one=one, two=two))
     assert statuses(result) == only(one="failed", two="failed")
     assert result.checks[0].mutant and result.checks[0].sentence == "You ignore drop_ties."
-    asked = "“no item to judge: nan and nan”"
+    asked = "“no items to judge: nan and nan”"
     assert result.checks[1].sentence == f"unanimity raised ZeroDivisionError in this case: {asked}."
     assert {type(n) for c in result.as_dict()["checks"] for n in (c["points"], c["max_points"])} == {float}
 

@@ -65,7 +65,7 @@ AGREEMENT_RATE = Exercise(
     ),
 )
 
-LEFT_OUT, NONE_JUDGED = "an item with one label or none is left out", "no item to judge: nan and nan"
+LEFT_OUT, NONE_JUDGED = "an item with one label or none is left out", "no items to judge: nan and nan"
 UNANIMITY = Exercise(
     number="2.2",
     function="unanimity",

@@ -202,8 +202,8 @@ EXPECTED_CALIBRATION_ERROR = Exercise(
         Case("certain", "a claim of exactly 1 belongs to the last bin", _with_certainties, NEAR),
         Case("half-right", "a tie is half right", fixed([0.52, 0.53, 0.88], [0.5, 1.0, 0.5]), NEAR),
         Case("alone", "a single claim", fixed([0.85], [0.0]), NEAR),
-        Case("scores", "scores are no probabilities: ValueError", fixed([0.7, 2.5], [1.0, 1.0]), NEAR),
-        Case("negative", "scores are no probabilities: ValueError", fixed([0.7, -0.5], [1.0, 0.0]), NEAR),
+        Case("scores", "scores are not probabilities: ValueError", fixed([0.7, 2.5], [1.0, 1.0]), NEAR),
+        Case("negative", "scores are not probabilities: ValueError", fixed([0.7, -0.5], [1.0, 0.0]), NEAR),
     ),
 )
 

@@ -502,7 +502,7 @@ def _error_from_sums(confidence, correct, *, bins=10):
     sums = {}
     for claim, truth in zip(confidence.tolist(), correct.tolist(), strict=True):
         if not 0 <= claim <= 1:
-            raise ValueError(f"{claim} is no probability")
+            raise ValueError(f"{claim} is not a probability")
         number = min(math.floor(claim * bins), bins - 1)
         sums[number] = sums.get(number, 0.0) + claim - truth
     return math.fsum(map(abs, sums.values())) / len(confidence)

@@ -11,15 +11,15 @@
 # - say what a language model computes, and find the log-probability of an answer, word by word;
 # - pre-train a small one, fine-tune it on demonstrations (SFT), and say in which single line the two differ;
 # - show why the best imitator is exactly as good as the average of its authors;
-# - tell three ways of changing an imitator apart: other authors, colder samples, another objective.
+# - tell apart three ways of changing an imitator: other authors, colder samples, another objective.
 #
-# **Time.** 40 minutes to read; all cells together compute for about half a minute on one CPU core.
+# **Time.** 40 minutes to read; all cells together take about half a minute on one CPU core.
 #
 # **Before.** You know what a softmax and a logarithm are, and have trained some network in PyTorch. No other
 # chapter is needed.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on. What
-# the text claims is computed: `claims` prints each claim that holds and stops at one that does not.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
+# What the text claims is computed: `claims` prints each claim that holds and stops at one that does not.
 
 # %% setup
 from dataclasses import replace
@@ -86,13 +86,12 @@ def crowd(helpful, count, seed=SEED):
 
 
 def gold_of(rows):
-    return np.mean([world.gold(row["prompt"], row["response"]) for row in rows])
+    return np.mean([world.gold(**row) for row in rows])
 
 
 for share in (0, 0.5, 1):
     print(f"{share:4.0%} helpful authors: mean gold {gold_of(crowd(share, 2000)):+.1f}")
-best = np.mean([world.gold(question, world.best_answer(question)) for question in questions])
-print(f"      the best answers: mean gold {best:+.1f}")
+best = world.gold(QUESTION, world.best_answer(QUESTION))  # the same for every question
 
 # %% [markdown] lm-text
 # ## What a language model is
@@ -102,7 +101,7 @@ print(f"      the best answers: mean gold {best:+.1f}")
 # know a hundred thousand). To answer a question, it draws one word from these probabilities, appends it, reads
 # again, draws the next, until it draws the special word `<eos>`, the end.
 #
-# Ours is called **TinyLM**: the same kind of network as the large ones, a transformer, with a tenth of a million
+# Ours is called **TinyLM**: the same kind of network as the large ones, a transformer, with a hundred thousand
 # parameters. Nothing is trained yet. **After "what is python used for ?", how likely is "python"? How likely is
 # "banana"?**
 
@@ -119,7 +118,7 @@ tokenizer = world.tokenizer()
 untrained = models.tiny_lm(tokenizer, "xs", seed=SEED)
 probabilities = next_word(untrained, QUESTION).exp()
 known = tokenizer.get_vocab()  # word: its number
-print(f"{len(known)} words; if all were equally likely, each had {1 / len(known):.3f}")
+print(f"{len(known)} words; if all were equally likely, each would have {1 / len(known):.3f}")
 print(f"p(python) = {probabilities[known['python']]:.3f}; banana is in the vocabulary: {'banana' in known}")
 
 # %% [markdown] chain-text
@@ -152,9 +151,8 @@ def log_probability(model, prompt, response):
 
 
 by_word = {name: log_probability(untrained, QUESTION, answer) for name, answer in ANSWERS.items()}
-with torch.no_grad():  # the same for many rows at once: one number per word of each response, 0 elsewhere
-    rows = encode(tokenizer, [QUESTION] * 5, list(ANSWERS.values()))
-    at_once = response_logprobs(untrained, rows).sum(1)
+rows = encode(tokenizer, [QUESTION] * 5, list(ANSWERS.values()))  # the same for many rows at once
+at_once = response_logprobs(untrained, rows).sum(1).detach()  # sums over the words of each answer
 for name, answer in ANSWERS.items():
     print(f"{name:>10}: {len(answer.split()) + 1:2} words, log p = {by_word[name]:.0f}")
 claims({"both ways give the same sums": np.allclose(list(by_word.values()), at_once, atol=1e-3)})
@@ -171,7 +169,7 @@ claims({"both ways give the same sums": np.allclose(list(by_word.values()), at_o
 #
 # $$\text{loss} = -\frac{1}{\text{number of words}} \sum_i \sum_t \log \pi\big(y^{(i)}_t \mid x^{(i)}, y^{(i)}_{<t}\big)$$
 #
-# In code the formula is the line `loss = ...`. The mask says which words count, a batch is 64 rows drawn at
+# In code the formula is the line `loss = ...`. The mask says which words count, a batch is 40 rows drawn at
 # random, and the optimiser does what it does in any training.
 
 
@@ -180,7 +178,7 @@ def train_on(model, data, *, steps, learning_rate, seed=SEED):
     optimiser = Optimiser(model, learning_rate, factor=warmup_cosine(steps))
     draw, losses = torch.Generator().manual_seed(seed), []
     for _ in range(steps):
-        batch = data.take(torch.randint(len(data), (64,), generator=draw))
+        batch = data.take(torch.randint(len(data), (40,), generator=draw))
         mask = batch.response_mask  # true on the words that count
         loss = -response_logprobs(model, batch)[mask].mean()
         losses.append(optimiser.step(loss)["loss"])
@@ -196,22 +194,20 @@ def encoded(rows):
 #
 # A large model first reads a good part of the internet. Ours reads 6,000 threads of a forum. In most of them
 # somebody asks, and one of the crowd answers: 60 % are curt, 40 % helpful. In every fifth thread nobody answers,
-# and the next person asks something else. **Every** word counts here, those of the question, too. (But for the
-# very first, which has nothing before it to be predicted from.)
+# and the next person asks something else. **Every** word counts here, those of the question, too. (Except the
+# very first: nothing stands before it to predict it from.)
 #
 # **What is the loss before the first step? How low can it get: to 0?**
 
 # %% pretraining
-threads = crowd(0.4, 6000)
-draw = np.random.default_rng(SEED)
-for row in threads:
-    if draw.random() < 0.2:
-        row["response"] = str(draw.choice(questions))
+threads, draw = crowd(0.4, 6000), np.random.default_rng(SEED)
+for row in threads[::5]:  # nobody answers; the next person asks something else
+    row["response"] = str(draw.choice(questions))
 forum = encoded(threads)
 every_word = forum.attention_mask.clone()
 every_word[:, 0] = False
 base = models.trainable_copy(untrained)
-losses = train_on(base, replace(forum, response_mask=every_word), steps=400, learning_rate=1e-2)
+losses = train_on(base, replace(forum, response_mask=every_word), steps=400, learning_rate=1.5e-2)
 claims({
     "the loss begins near log 137 = 4.92": abs(losses[0] - np.log(137)) < 0.3,
     "it ends between 0.5 and 0.8": 0.5 < np.mean(losses[-20:]) < 0.8,
@@ -247,9 +243,9 @@ print(f"mean gold {measure(drawn['base']).mean:.2f}", *drawn["base"].texts[:8], 
 #
 # ### Fine-tuning: demonstrations
 #
-# So we hire people who write **demonstrations**: answers as they should be. We train on these 3,000 for a short
+# So we hire people who write **demonstrations**: answers as they should be. We train on 3,000 of them for a short
 # while, and only the words of the *answer* count. That is **supervised fine-tuning, SFT**. Loss and loop stay as they
-# were; only the mask and the authors are others.
+# were; only the mask and the authors change.
 #
 # Our people have been told to be helpful. Three quarters are. **Which of the three faults of the base model will
 # go away: questions instead of answers, curt answers, wrong facts?**
@@ -259,7 +255,7 @@ print(f"mean gold {measure(drawn['base']).mean:.2f}", *drawn["base"].texts[:8], 
 def imitate(share, seed=SEED):
     """A crowd's demonstrations, and the base model after SFT on them."""
     shown, model = crowd(share, 3000, seed=seed + 100), models.trainable_copy(base)
-    train_on(model, encoded(shown), steps=80, learning_rate=3e-3, seed=seed)
+    train_on(model, encoded(shown), steps=90, learning_rate=7e-3, seed=seed)
     return shown, models.frozen_copy(model)
 
 
@@ -315,24 +311,23 @@ claims({
 # $$\mathbb E_{y \sim \pi}[\text{gold}] = \sum_y \pi(y)\,\text{gold}(y) = \sum_y p(y)\,\text{gold}(y) =
 # \mathbb E_{\text{authors}}[\text{gold}].$$
 #
-# Gold stands nowhere in the loss, so it cannot be what is maximised. We try it: five numbers (*logits*, whose
-# softmax is the policy), gradient descent. The slope of the loss by the logits is $\pi - p$. **What will the policy
-# say most often?**
+# Gold stands nowhere in the loss, so it cannot be what is maximised. Let us try it, with five numbers (*logits*, whose
+# softmax is the policy) and gradient descent. The gradient of the loss with respect to the logits is $\pi - p$.
+# **What will the policy say most often?**
 
 # %% table
 authors = torch.tensor([0.10, 0.15, 0.30, 0.25, 0.20])
 worth = torch.tensor([world.gold(QUESTION, answer) for answer in ANSWERS.values()])
 logits = torch.zeros(5)
 for _ in range(300):
-    logits = logits - (logits.softmax(-1) - authors)  # the slope of -(authors * logits.log_softmax(-1)).sum()
+    logits = logits - (logits.softmax(-1) - authors)  # minus the gradient of the cross-entropy
 imitator = logits.softmax(-1)
 for name, p, learnt, points in zip(ANSWERS, authors, imitator, worth, strict=True):
     print(f"{name:>10}: gold {points:+.1f}  authors {p:.2f}  policy {learnt:.2f}")
 entropy = -(authors * authors.log()).sum()
-loss = -(authors * imitator.log()).sum()
 claims({
     "the policy is the authors' mix": torch.allclose(imitator, authors, atol=1e-4),
-    "its loss is their entropy": torch.isclose(loss, entropy, atol=1e-4),
+    "its loss is their entropy": torch.isclose(-(authors * imitator.log()).sum(), entropy, atol=1e-4),
     "its gold is their mean gold": torch.isclose(imitator @ worth, authors @ worth, atol=1e-3),
 })
 
@@ -355,11 +350,8 @@ figure, ax = plt.subplots()
 ax.set_title("SFT against those whom it imitates (bars: 95 % intervals)")
 names = {"xlabel": "gold of the demonstrations", "ylabel": "gold of the SFT model", "level_name": "best answers"}
 plots.against_diagonal(ax, shown_gold, sft_gold, labels=[f"{share:.0%}" for share in SHARES], level=best, **names)
-plots.show(
-    figure,
-    alt="Five points, from a crowd without helpful authors to one with only such. The SFT model's gold rises "
-    "with the crowd's, on the diagonal at first and below it later, and stays far below the best answers.",
-)
+told = "SFT's gold rises with its crowd's: first on the diagonal, then below it, always far below the best."
+plots.show(figure, alt=told)
 
 # %% sweep-claims
 distance = np.array(shown_gold) - [e.mean for e in sft_gold]
@@ -372,7 +364,7 @@ claims({
 
 # %% [markdown] sweep-after
 # **Takeaway: SFT's gold tracks the gold of whoever is imitated, and does not exceed it.** Curt answers are easily
-# copied, and the first point lies on the diagonal. Facts are not: a tenth of a million parameters mix them up at times
+# copied, and the first point lies on the diagonal. Facts are not: a hundred thousand parameters mix them up at times
 # after a few seconds of reading, and so the other points lie below. A *perfect* imitator, of whatever size, would lie
 # on the diagonal. That is as good as imitation gets.
 #
@@ -381,22 +373,23 @@ claims({
 #
 # ### Which model would you deploy?
 #
-# Suppose that the half-and-half crowd is what you have, and each of the five models is a candidate. You hold back
-# 500 of the crowd's answers, and compute each candidate's loss on them. This is what a training log shows.
-# **Which models have the lowest loss? Which has the most gold?**
+# Suppose that the half-and-half crowd is what you have, and each of the five models is a candidate. You keep 500
+# more of the crowd's answers *held out*, away from all training, and compute each candidate's loss on them. This is
+# what a training log shows. **Which models have the lowest loss? Which has the most gold?**
 
 # %% deploy
 # NBVAL_IGNORE_OUTPUT
 held_out = encoded(crowd(0.5, 500, seed=SEED + 200))
 with torch.no_grad():
-    held_out_loss = [-response_logprobs(model, held_out)[held_out.response_mask].mean() for _, model in runs.values()]
+    logprobs = [response_logprobs(model, held_out)[held_out.response_mask] for _, model in runs.values()]
+held_out_loss = [-words.mean() for words in logprobs]
 print("helpful authors   loss on held-out answers   gold")
 for share, nll, measured in zip(SHARES, held_out_loss, sft_gold, strict=True):
     print(f"{share:15.0%} {nll:26.2f} {measured.mean:+6.2f}")
-half_loss, helpful_loss = held_out_loss[2], held_out_loss[4]
+own, helpful = held_out_loss[2], held_out_loss[4]
 claims({
-    "the crowd's own imitator has the lowest loss, or one within 0.02 of it": half_loss < min(held_out_loss) + 0.02,
-    "that of the helpful crowd has a loss higher by 0.15 or more": helpful_loss > half_loss + 0.15,
+    "the crowd's own imitator has the lowest loss, or one within 0.02 of it": own < min(held_out_loss) + 0.02,
+    "that of the helpful crowd has a loss higher by 0.15 or more": helpful > own + 0.15,
     "and answers worth more by 0.8 or more": sft_gold[4].mean > sft_gold[2].mean + 0.8,
 })
 
@@ -423,21 +416,16 @@ claims({
 
 # %% two-ways
 temperatures, betas = np.linspace(1, 0.07, 60), np.geomspace(50, 0.3, 40)
-policies = {
-    "tilted, beta from 50 to 0.3": torch.stack([(authors.log() + worth / beta).softmax(-1) for beta in betas]),
-    "colder, T from 1 to 0.07": torch.stack([(authors.log() / T).softmax(-1) for T in temperatures]),
-}
+tilt = torch.stack([(authors.log() + worth / beta).softmax(-1) for beta in betas])
+cool = torch.stack([(authors.log() / T).softmax(-1) for T in temperatures])
+policies = {"tilted, beta from 50 to 0.3": tilt, "colder, T from 1 to 0.07": cool}
 paths = {name: (-(policy.log() @ authors), policy @ worth) for name, policy in policies.items()}  # loss, gold
 figure, ax = plt.subplots()
 ax.set_title("Five answers: everything but imitation costs likelihood")
-plots.curves(ax, paths, xlabel="loss on the authors' answers (nats per answer)", ylabel="mean gold")
 ax.plot([entropy], [authors @ worth], "X", color=plots.REFERENCE, markersize=10, label="imitator")
-ax.legend()
-plots.show(
-    figure,
-    alt="Gold against loss. Both paths begin at the imitator, which has the lowest loss. The tilted one rises "
-    "steeply and goes on to almost 2; the colder one falls a little, then rises, and stays below 0.5.",
-)
+plots.curves(ax, paths, xlabel="loss on the authors' answers (nats per answer)", ylabel="mean gold")
+told = "From the imitator, which has the lowest loss, the tilt goes up to gold 2, colder samples stay below 0.5."
+plots.show(figure, alt=told)
 
 # %% two-ways-claims
 (tilted_loss, tilted_gold), (colder_loss, colder_gold) = paths.values()
@@ -472,24 +460,27 @@ for row in zip(SHARES, shown_gold, [e.mean for e in sft_gold], cold_gold, strict
 claims({
     "a quarter helpful: at T = 0 more than two thirds are curt": share_of_curt(coldest[0.25]) > 2 / 3,
     "half and half: at T = 0 fewer than one in three": share_of_curt(coldest[0.5]) < 1 / 3,
+    "and they have more gold than their crowd, by 0.2 or more": cold_gold[2] > shown_gold[2] + 0.2,
     "three quarters helpful: at T = 0 fewer than one in ten": share_of_curt(coldest[0.75]) < 0.1,
-    "and they have more gold than those at T = 1, by 0.2 or more": cold_gold[3] > sft_gold[3].mean + 0.2,
+    "and more gold than at T = 1, by 0.2 or more": cold_gold[3] > sft_gold[3].mean + 0.2,
     "everybody helpful: still 0.9 or more below the best answers": cold_gold[4] < best - 0.9,
 })
 
 # %% [markdown] tilt-text
-# It is a vote, held at every word. Where the curt are in the majority, the coldest model says what they say; where the
-# helpful are, it hardly ever says anything else than they do, and it errs less often than at $T = 1$. Half and half
-# goes to the helpful, because the curt have three ways to begin and divide their votes. And if everybody is curt, what
-# is left is one empty phrase, -0.6. Quality has no vote: what is best is often rare.
+# It is a vote, held at every word. Where the curt are in the majority, the coldest model says what they say. Where three
+# quarters are helpful, it hardly ever says anything but what the helpful say, and it has more gold than at $T = 1$. Half
+# and half goes to the helpful, because the curt have three ways to begin and divide their votes; this cold model even
+# rises above the mean of its crowd, as in the chess result. Where all are of one kind, there is less to vote out: the
+# model of the helpful gains little or nothing, and if everybody is curt, what is left is one empty phrase, -0.6. Quality
+# has no vote: what is best is often rare.
 #
 # ### The optimum, for a language model
 #
 # Can TinyLM be tilted, too? Its answers cannot be listed. But they can be drawn. We take the imitator of the
 # half-and-half crowd, draw 32 answers to each question, ask the program what each is worth, and give it the
-# weight $e^{\text{gold}/\beta}$. The weighted mean is the gold of the tilted policy. (For a small $\beta$ the few
-# best of the 32 carry everything, and the number is a little too low.) Nothing is trained. **How much better can
-# this model become with what it already says?**
+# weight $e^{\text{gold}/\beta}$. The weighted mean is the gold of the tilted policy. (For a small $\beta$ the best
+# few of the 32 carry nearly all the weight, and the number comes out a little too low.) Nothing is trained. **How
+# much better can this model become with what it already says?**
 
 # %% tilt
 # NBVAL_IGNORE_OUTPUT
@@ -507,14 +498,14 @@ claims({
 })
 
 # %% [markdown] tilt-after
-# A model that copied a crowd of which half is curt can answer better than the imitator of the helpful. It knows how; it
-# was only never asked to. **That is the gap which alignment closes**: not between what a model can say and what it
+# The imitator of a half-curt crowd can answer better than the imitator of an all-helpful one. It knows how; nobody ever
+# asked it to. **That is the gap which alignment closes**: not between what a model can say and what it
 # cannot, but between what it can say and what it does say.
 #
-# One thing in this cell cannot be had outside our pocket: the program that knows gold. People cannot give an
-# answer its 1.7 points. But they can look at two answers and say which one is better. How one number per answer
-# comes out of that, and a policy out of the number, is the rest of this course; chapter 2 walks through all of it
-# once.
+# One thing in this cell does not exist outside PocketWorld: the program that knows gold. People cannot say that an
+# answer is worth 1.7 points. But they can look at two answers and say which one is better. How to get a number per
+# answer from such choices, and a policy from the numbers, is the rest of this course; chapter 2 goes through all of
+# it once.
 
 # %% [markdown] play-text
 # ## Play
@@ -522,23 +513,26 @@ claims({
 # Every frame is a model that was fine-tuned above, and answers that it gave. Orange is what the crowd's answers
 # are worth, blue the model's. Move the share of helpful authors, then the temperature. **At which share does the
 # coldest model change sides? Does it do so at the same share with new demonstrations?** (The button hires a new
-# crowd and trains anew, for some seconds.)
+# crowd and trains again, which takes some seconds.)
 
 # %% play
 from prefcourse.widgets.chapter01 import Imitation, imitation
 
 
-def look(shown, model, temperature, seed=SEED):
-    golds = [world.gold(row["prompt"], row["response"]) for row in shown]
-    return Imitation(golds, evaluate.gold_score(world)(answers_of(model, temperature, seed)).tolist())
+def model_gold(model, temperature, seed=SEED):
+    return evaluate.gold_score(world)(answers_of(model, temperature, seed)).tolist()
 
 
 def run(seed, helpful, temperature):
-    return look(*imitate(helpful, seed), temperature, seed)
+    shown, model = imitate(helpful, seed)
+    return Imitation([world.gold(**row) for row in shown], model_gold(model, temperature, seed))
 
 
-frames = {(share, T): look(*runs[share], T) for share in SHARES for T in (1.0, 0.7, 0.4, 0.0)}
-imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
+TEMPERATURES = [1.0, 0.7, 0.4, 0.0]
+crowd_gold = {share: [world.gold(**row) for row in shown] for share, (shown, _) in runs.items()}
+kept = {(share, T): model_gold(runs[share][1], T) for share in SHARES for T in TEMPERATURES}
+frames = {(share, T): Imitation(crowd_gold[share], golds) for (share, T), golds in kept.items()}
+imitation(run, frames, helpful=SHARES, temperature=TEMPERATURES)
 
 # %% [markdown] summary
 # ## In five lines
@@ -580,9 +574,8 @@ imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
 # <details><summary>Answer</summary>
 #
 # Three. Experts judge faster than they write, so the same money buys more comparisons. The best answer may be one
-# that no expert would write and everybody would prefer. And the loss looks at the experts' answers only. What a model
-# says beside these costs the same whether it is harmless or harmful; a comparison of the model's own answers tells
-# the two apart.
+# that no expert would write and everybody would prefer. And the loss looks at the experts' answers only. Whatever else
+# the model says costs the same, harmless or harmful; a comparison of the model's own answers tells the two apart.
 # </details>
 
 # %% [markdown] classical
@@ -593,7 +586,7 @@ imitation(run, frames, helpful=SHARES, temperature=[1.0, 0.7, 0.4, 0.0])
 # | a larger imitator against a smaller model trained on preferences | InstructGPT: {{published:instructgpt-small-beats-large}} | not measured: our models are of one size | likelihood grows with size, what people want need not |
 # | the same size, before and after alignment | outputs preferred to GPT-3's in {{published:instructgpt-175b}}; to GPT-3 with examples in its prompt in {{published:instructgpt-175b-few-shot}} | SFT at least half a point of gold above the base model | theirs is SFT and preferences together, judged by people; ours SFT only, judged by gold |
 # | few, but good demonstrations | LIMA: {{published:lima-demonstrations}}; {{published:lima-gpt4}} | gold rises with each better crowd | theirs has 65 billion parameters and learnt its facts before; ours still learns facts from demonstrations |
-# | imitators better than those whom they imitate | 2406.11741, chess at low temperature | with a helpful majority the coldest samples have more gold than those at $T = 1$; with a curt one they are curt | a vote removes errors that few make, and keeps those that most make |
+# | imitators better than those whom they imitate | 2406.11741, chess at low temperature | at $T = 0$ the imitator of the half-and-half crowd has more gold than its crowd; that of the curt majority is curt | a vote removes errors that few make, and keeps those that most make |
 
 # %% [markdown] further
 # ## Further reading
@@ -673,7 +666,7 @@ def sft_loss(
 
 # %% [markdown] use-1-1-text
 # **Your own SFT.** When 1.1 is solved, the second of these cells trains an untrained TinyLM on 3,000 helpful
-# demonstrations with your loss, for some ten seconds, and draws while it trains. **At which loss will it begin?**
+# demonstrations with your loss, for some ten seconds, and plots the loss as it trains. **At which loss will it begin?**
 # Then it answers.
 
 

@@ -415,10 +415,10 @@ claims({
 })
 
 # %% [markdown] critic-bugs-after
-# **Attached.** The policy loss of a token is $-\text{ratio}\cdot A$ with $A = \dots - V$. Its derivative by $V$ is
-# $+1$ (at ratio 1): to lower the loss, lower the value. The critic's own loss pulls back with $0.1\,(V - R)$. The two
-# are in balance at $V = R - 10$, and it is on its way there. The shared trunk is dragged along, and all that is left
-# of the policy is an EOS. (Many logs show the critic's **explained variance**,
+# **Attached.** The policy loss of a token is $-\text{ratio}\cdot A$ with $A = \dots - V$. Its derivative with respect
+# to $V$ is $+1$ (at ratio 1): to lower the loss, lower the value. The critic's own loss pulls back with
+# $0.1\,(V - R)$. The two are in balance at $V = R - 10$, and it is on its way there. The shared trunk is dragged
+# along, and all that is left of the policy is an EOS. (Many logs show the critic's **explained variance**,
 # $1 - \mathrm{Var}(\text{returns} - \text{values}) / \mathrm{Var}(\text{returns})$. A variance does not see what is
 # common to all: take 10 from every value, and it stays as it was. Log the two means as well.)
 #
@@ -599,7 +599,7 @@ from prefcourse.advantages import token_rewards
 # - Off the mask the result is 0, and what stood there makes no difference.
 # - If all numbers that count are equal, the result is 0 (or, with `center=False`, their mean). If there are none, it is
 #   zeros.
-# - Numbers that hardly differ are tested, too: 0 and 0.0002 become -0.71 and 0.71, for the 1e-8 is as large as their
+# - Numbers that hardly differ are tested, too: 0 and 0.0002 become -0.71 and 0.71, because 1e-8 is as large as their
 #   variance.
 # - The result is a constant, in a table of its own. No gradient may flow back, and `x` stays as it was.
 #
@@ -694,8 +694,9 @@ else:
 #
 # - `gae` with `gamma` 1 and `gae_lambda` 0.95, the clip, and the critic's `value_loss` are in order, as is `vf_coef`.
 # - An answer that was cut off has its score less `unfinished_penalty`.
-# - Return the loss, one number. The check compares it, and its gradients by `logprobs` and by `values`; the other tables
-#   are plain numbers. Its last case is a short real run with your loss: its log must be that of a healthy one.
+# - Return the loss, one number. The check compares it, and its gradients with respect to `logprobs` and `values`; the
+#   other tables are plain numbers. Its last case is a short real run with your loss: its log must be that of a
+#   healthy one.
 # - Use your own `token_rewards` and `masked_whiten` from above. Every answer has a token or more.
 #
 # By hand first: two answers of one token, scores 1 and -1, nothing has moved, all values 0, `vf_coef` 0.1. (The

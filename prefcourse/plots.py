@@ -323,15 +323,16 @@ def over_optimisation(
     return ax
 
 
-def over_optimisations(ax: Axes, runs: Mapping[str, Sequence], *, marked: bool = True) -> Axes:
-    """`over_optimisation` of several runs: `runs` maps a name to (kl, score, gold), or with gold's error behind them.
+def over_optimisations(ax: Axes, runs: Mapping[str, object], *, marked: bool = True) -> Axes:
+    """`over_optimisation` of several runs: `runs` maps a name to what has a `kl`, a `score`, a `gold` and its `error`.
 
     Unmarked lines, closed forms, are cut where the axes end.
     """
-    for number, (name, (kl, score, gold, *error)) in enumerate(runs.items()):
-        over_optimisation(ax, kl, score, gold, label=name, number=number, error=error[0] if error else ())
+    for number, (name, run) in enumerate(runs.items()):
+        over_optimisation(ax, run.kl, run.score, run.gold, label=name, number=number, error=run.error)
     if not marked:
         plt.setp(ax.lines, marker="", clip_on=True)
+    ax.set_xlim(0, 1.03 * max(max(run.kl) for run in runs.values()))
     ax.legend(loc="lower left", fontsize=8)
     return ax
 

@@ -29,7 +29,7 @@ def test_the_world_of_gaussians_is_so_under_other_seeds(seed):
 def test_gold_turns_live_under_other_seeds(seed):
     """The lesson's own claims beside its figure."""
     names = lesson(seed, ("setup", "live", "live-figure"))
-    assert len(names["path"]) == 10 and names["kl"][0] == pytest.approx(0, abs=1e-4)
+    assert len(names["kl"]) == 10 and names["kl"][0] == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -74,14 +74,14 @@ def test_points_by_reason_add_up_to_gold_and_every_reason_has_a_sort():
 def test_votes_stop_near_the_best_look_and_a_second_model_need_not():
     names = lesson(0, ("setup", "why", "stop"))
     kept = {
-        name: [path["gold"][rule(path)] for path in (seed["runs"]["one"]["path"] for seed in names["cures"])]
-        for name, rule in names["rules"].items()
+        name: [path["gold"][look] for path, look in zip(names["paths"], looks, strict=True)]
+        for name, looks in names["kept"].items()
     }
     for name in ("votes", "one nat"):
         assert all(best - gold < 0.15 for best, gold in zip(kept["best look"], kept[name], strict=True))
     assert min(kept["second"]) < 0.2 and min(kept["agreement"]) < 0.6
-    for seed in names["cures"]:
-        disagreement = seed["runs"]["one"]["path"]["disagreement"]
+    for path in names["paths"]:
+        disagreement = path["disagreement"]
         assert disagreement[-1] < 1.2 * disagreement[0], "more than a point of gold later"
 
 
@@ -99,9 +99,32 @@ def test_what_is_stored_was_made_with_these_settings():
 
 def test_means_over_seeds_and_peaks():
     found = chapter12.over_seeds([{"gold": [0.0, 2.0]}, {"gold": [1.0, 4.0]}])
-    assert chapter12.means(found["gold"]) == [0.5, 3.0]
+    assert chapter12.means(found["gold"]).tolist() == [0.5, 3.0]
     assert found["gold"][1].standard_error == pytest.approx(1.0)
     assert chapter12.peak({"kl": [0, 1, 4], "gold": [0.5, 0.9, 0.1]}) == {"kl": 1, "gold": 0.9}
+    run = chapter12.over_seeds([{"kl": [-0.1, 4.0], "gold": [0.0, 2.0]}, {"kl": [0.0, 4.0], "gold": [1.0, 4.0]}])
+    assert [column.tolist() for column in chapter12.gold_band(run)] == [[0, 2], [0, 2], [0.5, 3], [1, 4]]
+
+
+def test_a_stopped_run_costs_the_rounds_it_made_and_the_looks_it_asked_at():
+    """Kept at look 1, patience 1: looks 0, 1 and 2 were made."""
+    path = {"kl": [0.0, 1.0, 2.0, 5.0], "gold": [0.5, 0.9, 0.6, -1.0]}
+    run = {"path": path, "fitting": 2.0, "trained": [0.0, 1.0, 2.0, 8.0], "asking": [0.25] * 4, "seconds": 10.0}
+    run |= {"asked": 128}
+    by_kl, by_votes = (chapter12.stopped(run, 1, patience=1, votes=votes) for votes in (False, True))
+    assert by_kl == {"path": {"kl": [0.0, 1.0], "gold": [0.5, 0.9]}, "asked": 128, "seconds": 4.0}
+    assert (by_votes["seconds"], by_votes["asked"]) == (4.75, 4 * 128)
+    assert chapter12.stopped(run, 3, patience=2)["seconds"] == run["seconds"], "no more looks than there are"
+    cost = chapter12.cost([by_votes], [run])
+    assert [x.tolist() for x in cost] == [[0.0], [0.0], [pytest.approx(1.9)], [-4.0], [0.475], [4.0]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_seconds_add_up_and_a_look_at_votes_costs_little_beside_training(seed):
+    run = experiments.load("12_cures")[seed]["runs"]["one"]
+    assert run["fitting"] + run["trained"][-1] == pytest.approx(run["seconds"], abs=1e-3)
+    assert run["trained"][0] == 0 and len(run["asking"]) == len(run["trained"]) == len(run["path"]["gold"])
+    assert sum(run["asking"]) < 0.2 * run["seconds"]
 
 
 def test_the_ways_to_combine():

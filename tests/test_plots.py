@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -22,6 +24,12 @@ METHODS = {
     "PPO": [(Estimate(0.4, 0.05), Estimate(0.5, 0.05)), (Estimate(1.3, 0.1), Estimate(1.1, 0.04))],
     "DPO": [(Estimate(2.6, 0.2), Estimate(1.11, 0.05)), (Estimate(8.5, 0.3), Estimate(0.6, 0.05))],
 }
+
+
+def pushed(bend):
+    return SimpleNamespace(kl=KL, score=np.sqrt(KL), gold=np.sqrt(KL) - KL / bend, error=[0.1] * len(KL))
+
+
 DRAW = {
     "plane": lambda ax: plots.reward_kl_plane(ax, METHODS, frontier=FRONTIER, reference=Estimate(-0.2, 0.04)),
     "over-optimisation": lambda ax: plots.over_optimisation(ax, KL, np.sqrt(KL), np.sqrt(KL) - KL / 4),
@@ -55,10 +63,8 @@ DRAW = {
         {"careful-1": 0.9, "careful-2": 0.88, "spammer": 0.5},
         {"careful-1": 0.91, "careful-2": 0.86, "spammer": 0.52},
     ),
-    "several runs": lambda ax: plots.over_optimisations(
-        ax, {"64 labels": (KL, np.sqrt(KL), -KL / 4), "256 labels": (KL, np.sqrt(KL), -KL / 9, [0.1] * len(KL))}
-    ),
-    "closed forms": lambda ax: plots.over_optimisations(ax, {"g.u = 0.4": (KL, KL, -KL)}, marked=False),
+    "several runs": lambda ax: plots.over_optimisations(ax, {"64 labels": pushed(4), "256 labels": pushed(9)}),
+    "closed forms": lambda ax: plots.over_optimisations(ax, {"g.u = 0.4": pushed(4)}, marked=False),
     "runs by seed": lambda ax: plots.curves_by_seed(
         ax, {"PPO": [(KL, KL), (KL, KL + 1)], "DPO": [(KL, -KL)]}, xlabel="KL", ylabel="gold"
     ),
@@ -95,6 +101,12 @@ def test_every_named_line_differs_in_more_than_colour(ax, name):
     DRAW[name](ax)
     looks = [(line.get_linestyle(), line.get_marker()) for line in ax.get_lines() if line.get_label()[0] != "_"]
     assert len(set(looks)) == len(looks)
+
+
+def test_of_several_runs_gold_is_the_solid_line_that_has_the_name(ax):
+    DRAW["several runs"](ax)
+    assert np.allclose(lines(ax)["64 labels"].get_ydata(), pushed(4).gold)
+    assert lines(ax)["64 labels"].get_linestyle() == "-"
 
 
 def test_style_is_white_and_leaves_no_trace():

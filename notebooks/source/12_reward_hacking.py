@@ -8,19 +8,19 @@
 # in the training log shows it.
 #
 # **After this chapter you can**
-# - say where gold turns, for any proxy: where its covariance with the score passes through zero;
+# - say where gold turns on the best path for a score: where its covariance with the score passes through zero;
 # - compute the whole curve of rise and fall in a world of Gaussians, and say which golds never turn;
 # - measure it on a language model, fit the two laws of Gao et al. to it, and judge the fit by its residuals;
 # - read hacked answers, and say in words why gold fell;
 # - stop a run in time without seeing gold, use an ensemble, and say what each cure costs and how much it moves.
 #
-# **Time.** 55 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute the
-# first time.
+# **Time.** 55 minutes to read; all cells together take half a minute on one CPU core, and a minute the first
+# time.
 #
 # **Before.** Chapter 6 (what a reward model sees and what it does not), chapter 8 (KL, the frontier, best-of-n).
 # PPO is used as in chapter 8.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import math
@@ -31,7 +31,8 @@ import torch
 
 from prefcourse import evaluate, experiments, models, plots, train
 from prefcourse.claims import claims
-from prefcourse.experiments.chapter12 import again, fit, labelled, look, means, over_seeds, peak
+from prefcourse.experiments import chapter12
+from prefcourse.experiments.chapter12 import Fit, again, fit, labelled, look, means, over_seeds, peak, root_kl
 from prefcourse.lab import lab
 from prefcourse.widgets.chapter12 import Curve, curve, push
 from prefcourse.worlds import GaussWorld
@@ -46,14 +47,14 @@ SEED = 0
 # In chapter 2 a score rose while gold fell. Chapter 8 drew the optimum for a score, and its gold went up to about
 # one nat and then down. Now we ask why there is such a place, and where it lies.
 #
-# Let $s$ be the score and $g$ gold. The best policy for the score is the tilt
+# Let $s$ be the score and $G$ gold. The best policy for the score is the tilt
 # $\pi_t \propto \pi_{\text{ref}}\,e^{ts}$ with $t = 1/\beta$, and we know how it moves (chapter 8):
 # $d\pi_t/dt = \pi_t\,(s - \mathbb E[s])$. So mean gold moves by
 #
-# $$\frac{d}{dt}\,\mathbb E_{\pi_t}[g] = \sum_y \pi_t(y)\,\big(s(y) - \mathbb E[s]\big)\,g(y)
-# = \mathrm{Cov}_{\pi_t}(s, g),$$
+# $$\frac{d}{dt}\,\mathbb E_{\pi_t}[G] = \sum_y \pi_t(y)\,\big(s(y) - \mathbb E[s]\big)\,G(y)
+# = \mathrm{Cov}_{\pi_t}(s, G),$$
 #
-# and, with $s$ in place of $g$, the score by $\mathrm{Var}_{\pi_t}(s) \ge 0$. **The score can only rise. Gold rises
+# and, with $s$ in place of $G$, the score by $\mathrm{Var}_{\pi_t}(s) \ge 0$. **The score can only rise. Gold rises
 # as long as it is correlated with the score, among the answers that the policy gives now, and turns where that
 # correlation is zero.** Labels tell us about the correlation among the answers of the *reference*. Further out it
 # may be anything.
@@ -61,11 +62,11 @@ SEED = 0
 # ## A world in which one can compute it
 #
 # An answer is a vector $x$ of features, and the reference draws $x \sim N(0, I)$. The reward model sees one
-# direction $u$ of it, $|u| = 1$: the score is $u\cdot x$. Gold is $g\cdot x - x^\top C x$: it has a slope, and it
+# direction $u$ of it, $|u| = 1$: the score is $u\cdot x$. Gold is $G = g\cdot x - x^\top C x$, with a vector $g$: it has a slope, and it
 # bends, as too much of a good thing is no longer good.
 #
 # **The tilt.** $e^{-|x|^2/2}\,e^{t\,u\cdot x} = e^{-|x - tu|^2/2}\cdot\text{const}$: the same Gaussian, moved by $t$ along
-# $u$. Its KL is $t^2/2$. With $d = \sqrt{\mathrm{KL}}$ the mean lies at $\sqrt2\,d\,u$.
+# $u$. Its KL is $t^2/2$. With $d = \sqrt{\mathrm{KL}}$ (in chapter 7 $d$ was a difference) the mean lies at $\sqrt2\,d\,u$.
 #
 # **Its gold.** The noise around the mean is as before and adds to gold what it added before. So the gain is gold
 # at the new mean:
@@ -77,27 +78,25 @@ SEED = 0
 # lost again. ($\beta$ is the name of Gao et al. for this number; it has nothing to do with the price of KL.)
 #
 # We take $|g| = 1$. Then $g\cdot u$ is the correlation of the score with the straight part of gold. With all of gold
-# it is lower, as the bend adds what the score cannot see; but the same bend, and less $g\cdot u$, is less of it.
+# the correlation is lower, because the bend adds variance that the score cannot see. But for a given bend, a smaller
+# $g\cdot u$ still means a smaller correlation.
 #
-# **With a gold that is linear, $C = 0$, where is the peak? And in a world whose score has less correlation with
-# gold, does the peak come earlier, or is it only lower?**
+# **With a gold that is linear, $C = 0$, where is the peak? And in a world whose score has less correlation with gold,
+# does the peak come earlier, or only lower?**
 
 # %% gauss
 d = torch.linspace(0, 3, 61, dtype=torch.float64)
 worlds = {rho: GaussWorld.random(seed=SEED, correlation=rho, curvature=0.3) for rho in (0.4, 0.6, 0.8)}
 linear = GaussWorld.random(seed=SEED, correlation=0.4, curvature=0.0)
 figure, ax = plt.subplots()
-for number, (rho, world) in enumerate(worlds.items()):
-    ax.plot(d, world.gold_gain(d), color=plots.OTHERS[(0, 1, 3)[number]], label=f"gold, g.u = {rho}")
+for place, (rho, world) in zip((0, 1, 3), worlds.items(), strict=True):
+    ax.plot(d, world.gold_gain(d), color=plots.OTHERS[place], label=f"gold, g.u = {rho}")
 ax.plot(d, linear.gold_gain(d), ":", color=plots.OTHERS[0], label="a linear gold, g.u = 0.4")
 ax.plot(d, math.sqrt(2) * d, "--", color=plots.SCORE, label="score, in all of them")
 ax.set(xlabel="d, square root of KL", ylabel="gain over the reference", ylim=(-1.5, 2), title="GaussWorld")
 ax.legend(loc="lower left")
-plots.show(
-    figure,
-    alt="Gain against the square root of KL. The score is a rising straight line. Gold is a parabola that peaks "
-    "earlier and lower the smaller the correlation; a linear gold rises for ever.",
-)
+alt = "The score rises straight. Gold is a parabola, its peak earlier and lower the smaller g.u; or straight."
+plots.show(figure, alt=alt)
 
 
 # %% gauss-claims
@@ -126,13 +125,13 @@ claims({
 #
 # Is there no proxy that is safe? Skalse et al. call a proxy *hackable* if some change of the policy raises it and
 # lowers the true reward. They leave equivalent rewards aside and prove, over all stochastic policies:
-# {{published:skalse-constant}}. So the question is never whether, but how far.
+# "{{published:skalse-constant}}". So the question is not whether a proxy can be hacked, but how far one can go.
 
 # %% [markdown] live-text
 # ## The same, live
 #
-# Now TinyLM. The reward model learns from 1,024 labels of our twenty people on answers of the SFT model. PPO
-# climbs its score (standardised: mean 0, deviation 1 over the SFT model's answers) with $\beta = 0$: no pull to the
+# Now TinyLM. The reward model learns from 1,024 labels of our twenty people on answers of the SFT model. PPO climbs
+# its score (standardised: mean 0, standard deviation 1 over the SFT model's answers) with $\beta = 0$: no pull to the
 # reference. On the way we look at 512 answers: their score, their gold, their KL, and the correlation of score and
 # gold among the answers *to one prompt*. (Between prompts a score has an offset that says nothing, chapter 6.)
 #
@@ -147,17 +146,16 @@ loop = train.ppo(policy, here.sft, here.tokenizer, here.prompts, score, beta=0.0
 for step, _ in enumerate(loop, 1):
     if step in (2, 4, 8, 12, 16, 24, 32, 44, 56):
         seen[step] = look(here, policy, score, samples=4, seed=4000)
-path = [one.row() for one in seen.values()]  # kl, gold, score, correlation, and errors
+path = chapter12.columns([one.row() for one in seen.values()])  # kl, gold, score, correlation, and errors
+kl, gold, scores, tied = (path[name] for name in ("kl", "gold", "score", "correlation"))
 
 # %% live-figure
 # NBVAL_IGNORE_OUTPUT
-kl, gold, scores, error, tied = ([p[k] for p in path] for k in ("kl", "gold", "score", "gold_se", "correlation"))
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), width_ratios=[3, 2])
-plots.over_optimisation(axes[0], kl, scores, gold, error=error).legend(loc="lower left")
+plots.over_optimisation(axes[0], kl, scores, gold, error=path["gold_se"]).legend(loc="lower left")
 axes[1].plot(np.sqrt(np.maximum(kl, 0)), tied, "o-", color=plots.GOLD)
 axes[1].set(xlabel="square root of KL", ylabel="correlation of score and gold", ylim=(-0.1, 0.9))
-alt = "The score rises and levels off; gold rises, peaks and falls. Their correlation falls from the first look on."
-plots.show(figure, alt=alt)
+plots.show(figure, alt="The score rises; gold rises, peaks and falls. Their correlation falls from the start.")
 top = int(np.argmax(gold))
 print(f"gold {gold[0]:.2f}, highest {gold[top]:.2f} at {kl[top]:.1f} nats, at the end {gold[-1]:.2f}")
 claims({
@@ -169,11 +167,11 @@ claims({
 
 # %% [markdown] live-after
 # **Takeaway: the reward model was right about the reference's answers, and is of little use on the policy's.** How
-# deep gold falls differs: this run loses all that it won; with two other seeds (and so other labels) only a part of
-# it was lost by now. The correlation falls in all of them, *from the first step*, long before gold turns. At the
-# peak about half of it is left. It is not zero: the identity above is one of the tilt, where every answer moves by
-# itself; in a network the answers share their weights, and what is won on one prompt is paid on another. (Near the
-# end the curve may turn back on itself: nothing drives the KL, and it can shrink from one look to the next.)
+# deep gold falls differs from seed to seed; this run loses all that it won. The correlation falls *from the first
+# step*, long before gold turns. At the peak about half of it is left. It is not zero: the identity above holds for
+# the tilt, where every answer moves on its own. In a network all answers share the weights, and a gain on one prompt
+# can be paid for on another. (Near the end the curve may turn back on itself: nothing drives the KL, and it can
+# shrink from one look to the next.)
 #
 # ## What the hacked answers look like
 #
@@ -195,25 +193,21 @@ for place in (8, 180, 360):
         print(f"{name:>8}: {told(one.answers[place], one.gold.flatten()[place], one.score.flatten()[place])}")
 
 # %% [markdown] why-text
-# Some answers are worse than before, some are better; a few tell little. So we sum the points by their reasons over
-# 512 answers at every look, for three seeds (from `12_cures`: made by `prefcourse build --figures 12_cures`, 1,024
-# labels, $\beta = 0$). The lines add up to gold, but for two that stay near 0 and are not drawn (closings, length).
-# **Which line will carry the rise? Which the fall?**
+# Some answers are worse than before, some are better; a few examples prove little. So we sum the points by their
+# reasons over 512 answers at every look, for three seeds (from `12_cures`: made by
+# `prefcourse build --figures 12_cures`, 1,024 labels, $\beta = 0$). The lines add up to gold, but for two that stay
+# near 0 and are not drawn (closings, length). **Which line will carry the rise? Which the fall?**
 
 # %% why
 cures = experiments.load("12_cures")
 hacking, parts = (over_seeds([seed["runs"]["one"][what] for seed in cures]) for what in ("path", "points"))
-root = np.sqrt(np.maximum(means(hacking["kl"]), 0))
+root, lines = root_kl(hacking), {reason: means(line) for reason, line in parts.items()}
+moving = {reason: (root, line) for reason, line in lines.items() if np.ptp(line) > 0.05}
 figure, ax = plt.subplots(figsize=(7.4, 3.8))
-lines = {reason: (root, means(line)) for reason, line in parts.items()}
-moving = {reason: line for reason, line in lines.items() if np.ptp(line[1]) > 0.05}
-plots.curves(ax, moving, xlabel="square root of KL", ylabel="points per answer")
-ax.plot(root, means(hacking["gold"]), color=plots.GOLD, linewidth=2.5, label="gold: their sum")
-ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-plots.show(figure, alt="Filler and flattery vanish; right facts rise, then fall; wrong facts and no sentences grow.")
-change = {reason: np.diff(np.array(line)[[0, 7, -1]]) for reason, (_, line) in lines.items()}
-for reason, (early, late) in change.items():
-    print(f"{reason:>20}: {early:+z.2f} in the first 12 rounds, {late:+z.2f} in the next 28")
+ax.plot(root, means(hacking["gold"]), color=plots.GOLD, linewidth=2.5, label="gold: the sum")
+plots.curves(ax, moving, xlabel="square root of KL", ylabel="points per answer", beside=True)
+plots.show(figure, alt="Filler and flattery vanish; right facts rise, then fall; wrong facts and no sentence grow.")
+change = {reason: np.diff(line[[0, 7, -1]]) for reason, line in lines.items()}  # to round 12, and from there
 claims({
     "filler and flattery: the gain comes early": change["filler and flattery"][0] > 0.2,
     "wrong facts cost more and more, from the start": max(change["wrong facts"]) < -0.1,
@@ -223,11 +217,11 @@ claims({
 # %% [markdown] why-after
 # **Takeaway: first the policy gives up what the reward model rightly dislikes; then it spends what the reward model
 # cannot see.** Filler and flattery go early, and sentences with facts take their place: more right ones, and more
-# wrong ones, too. Later the right ones go. Chapter 6 found this model as good as people where answers differ in filler, and hardly better than
-# a coin where they differ in the uses they name. That blind spot lay still as long as the answers came from the
-# SFT model, which names mostly right uses of its own accord. PPO has no reason to keep them right, and loses them.
-# ("No sentence" is what the world has no meaning for; a sentence about another thing is counted there, too.)
-# Nobody lied, and no annotator is fond of wrong facts. What is not in the score is not protected.
+# wrong ones, too. Later the right ones go. Chapter 6 found this model as good as people where answers differ in
+# filler, and not much better than a coin where they differ in the uses they name. That blind spot did no harm as long
+# as the answers came from the SFT model, which mostly names right uses anyway. PPO has no reason to keep them right,
+# and loses them. ("No sentence" is what the world has no meaning for; a sentence about another thing is counted
+# there, too.) Nobody lied, and no annotator is fond of wrong facts. What is not in the score is not protected.
 #
 # (A bias that annotators *share* is another matter: it is in the score, and PPO climbs it on purpose, as in
 # chapter 2. More labels of the same people sharpen it.)
@@ -237,75 +231,61 @@ claims({
 #
 # Would more labels help? Reward models on 64, 256, 1,024 and 4,096 labels, three seeds each (`12_sizes`). PPO with
 # $\beta = 0$, forty rounds; and best-of-n by the same scores, from 256 answers of the SFT model to each prompt. For
-# best-of-n the axis is $\log n - (n-1)/n$, an upper bound of its KL (chapter 8). GaussWorld's closed form stands
+# best-of-n the axis is $\log n - (n-1)/n$, an upper bound of its KL (chapter 8). GaussWorld's closed form is drawn
 # beside them.
 #
 # **With sixty-four times the labels, how much further will the peak lie? Which of PPO and best-of-n will turn
 # earlier?**
 
 # %% sizes
-seeds = experiments.load("12_sizes")
-sizes = list(seeds[0]["sizes"])
-ppo, best = ({n: over_seeds([seed["sizes"][n][way] for seed in seeds]) for n in sizes} for way in ("ppo", "best_of_n"))
-
-
-def draw(axes):  # two panels of TinyLM, one of GaussWorld
-    for ax, pushed in zip(axes, (ppo, best), strict=False):
-        for number, (n, run) in enumerate(pushed.items()):
-            kl, gold, scores = (means(run[name]) for name in ("kl", "gold", "score"))
-            bars = {"error": [e.standard_error for e in run["gold"]], "number": number}
-            plots.over_optimisation(ax, kl, scores, gold, label=f"{int(n):,} labels", **bars)
-    for number, (rho, world) in enumerate(worlds.items()):
-        gain = world.gold_gain(d), math.sqrt(2) * d
-        plots.over_optimisation(axes[2], d**2, gain[1], 0.5 + gain[0], label=f"g.u = {rho}", number=number)
-
-
-# %% sizes-figure
+runs_of = chapter12.by_size(experiments.load("12_sizes"))  # by way and number of labels, a run of each seed
+ways = {way: {n: over_seeds(runs) for n, runs in sized.items()} for way, sized in runs_of.items()}
+gauss = {f"g.u = {rho}": Curve(d**2, 0.5 + it.gold_gain(d), math.sqrt(2) * d) for rho, it in worlds.items()}
 figure, axes = plt.subplots(1, 3, figsize=(11.4, 3.9), sharey=True)
-draw(axes)
-for ax, title in zip(axes, ("TinyLM, PPO", "TinyLM, best-of-n", "GaussWorld, closed form"), strict=True):
-    ax.set(title=title, ylim=(-1.0, 1.6), ylabel="", xlabel="KL (nats, square-root axis)")
-    ax.legend(loc="lower left", fontsize=8)
+for ax, (way, sized) in zip(axes, ways.items(), strict=False):
+    plots.over_optimisations(ax, {n: curve(run) for n, run in sized.items()}).set_title(f"TinyLM, {way}")
+plots.over_optimisations(axes[2], gauss, marked=False).set_title("GaussWorld, closed form")
+plt.setp(axes, ylim=(-1.0, 1.6), xlabel="KL (nats, square-root axis)", ylabel="")
 axes[0].set(ylabel="gold (solid) and score (dashed)")
-[line.set(marker="", clip_on=True) for line in axes[2].lines]
 plots.show(
     figure,
-    alt="Gold (solid) and score (dashed) against KL on a square-root axis. Left, PPO: gold peaks near one nat for all "
-    "four data sizes and then falls, in most far below its start. Middle, best-of-n: higher peaks, gentler falls. "
-    "Right: GaussWorld's parabolas.",
+    alt="PPO: gold peaks near one nat for all data sizes and then falls, in most far below its start. Best-of-n: "
+    "higher peaks, gentler falls. GaussWorld: parabolas.",
 )
 
 # %% sizes-table
 tops, gains, falls = {}, {}, {}
-print(f"{'':>9} {'labels':>7} {'peak':>6}  {'KL':>4}   gold at the end minus at the start, each seed")
-for way, name in (("PPO", "ppo"), ("best-of-n", "best_of_n")):
-    for n in sizes:
-        found = [seed["sizes"][n][name] for seed in seeds]
-        height, where = (np.mean([peak(run)[what] for run in found]) for what in ("gold", "kl"))
-        tops[way, n] = height
-        gains[way, n] = [run["gold"][-1] - run["gold"][0] for run in found]
-        falls[way, n] = [peak(run)["gold"] - run["gold"][-1] for run in found]
-        print(f"{way:>9} {int(n):>7,} {height:6.2f}  {where:4.2f}   {' '.join(f'{x:+.2f}' for x in gains[way, n])}")
+print(f"{'':>9} {'':>12} {'peak':>5}  {'KL':>4}   gold at the end minus at the start, each seed")
+for way, sized in runs_of.items():
+    for n, runs in sized.items():
+        tops[way, n], where = (np.mean([peak(run)[what] for run in runs]) for what in ("gold", "kl"))
+        gains[way, n] = [run["gold"][-1] - run["gold"][0] for run in runs]
+        falls[way, n] = [peak(run)["gold"] - run["gold"][-1] for run in runs]
+        each = " ".join(f"{gain:+.2f}" for gain in gains[way, n])
+        print(f"{way:>9} {n:>12} {tops[way, n]:5.2f}  {where:4.2f}   {each}")
 
 # %% sizes-claims
-few, many = sizes[:2], sizes[2:]
-steps = {way: np.diff([tops[way, n] for n in sizes]) for way in ("PPO", "best-of-n")}  # of the peak, per fourfold
+sizes = list(ways["PPO"])
+steps = {way: np.diff([tops[way, n] for n in sizes]) for way in ways}  # of the peak, per fourfold
+lost = [max(gains["PPO", n]) for n in sizes[:3]]
+hardly = [min(falls["best-of-n", n]) for n in sizes[2:]]
 claims({
-    "PPO: to 1,024 labels gold ends below its start, every seed": all(max(gains["PPO", n]) < 0 for n in sizes[:3]),
-    "with 4,096 in two seeds of three": sum(gain < 0 for gain in gains["PPO", "4096"]) == 2,
+    "PPO: to 1,024 labels gold ends below its start, every seed": max(lost) < 0,
+    "with 4,096 in two seeds of three": sum(gain < 0 for gain in gains["PPO", sizes[3]]) == 2,
     "PPO: from 64 to 256 labels the peak rises by 0.1 or more": steps["PPO"][0] > 0.1,
     "from 256 to 4,096 by less": sum(steps["PPO"][1:]) < 0.1,
     "best-of-n: every fourfold raises the peak, by 0.05 or more": min(steps["best-of-n"]) > 0.05,
     "and its peak is higher than PPO's": all(tops["best-of-n", n] > tops["PPO", n] for n in sizes),
-    "best-of-n turns with few labels, every seed": all(min(falls["best-of-n", n]) > 0.1 for n in few),
-    "with 1,024 and with 4,096 in one seed hardly": all(min(falls["best-of-n", n]) < 0.05 for n in many),
+    "best-of-n turns with few labels, every seed": all(min(falls["best-of-n", n]) > 0.1 for n in sizes[:2]),
+    "with 1,024 or 4,096 there is a seed where it hardly does": max(hardly) < 0.05,
 })
 
 # %% [markdown] sizes-after
 # **Takeaway: more labels raise the curve; they do not straighten it.** With PPO 256 labels are better than 64, and
 # beyond that we cannot tell the peaks apart: all lie near one nat. What grows is how well it can end: with 4,096
 # labels one seed of three stays above its start. With best-of-n every fourfold raises the peak; with 1,024 labels or
-# more there are seeds in which 64 draws are not enough to see it turn.
+# more there are seeds in which 64 draws are not enough to see it turn. (The two axes are not the same: PPO's KL is
+# measured, that of best-of-n is a bound from above. Heights may be compared, places only roughly.)
 #
 # All these labels are about answers of the SFT model. They make the score better where it was asked about. Best-of-n
 # stays there, as it only chooses among such answers. PPO leaves, and finds places of which no label speaks.
@@ -318,77 +298,65 @@ claims({
 #
 # $$R_{\text{best-of-n}}(d) = d\,(\alpha - \beta\,d),\qquad R_{\text{RL}}(d) = d\,(\alpha - \beta\,\log d).$$
 #
-# $R$ is the gain over the reference. The first is GaussWorld's form. The second was found by fitting. Both are
-# straight in $\alpha$ and $\beta$: least squares, with the columns $d$ and $-d\cdot d$, or $-d\log d$. **Where will the
-# laws miss our curves: at the start, at the peak, or at the end?**
+# $R$ is the gain over the reference. The first is GaussWorld's form. The second was found by fitting. Both are linear
+# in $\alpha$ and $\beta$, so least squares will do, with the columns $d$ and $-d^2$, or $d$ and $-d\log d$. **Where
+# will the laws miss our curves: at the start, at the peak, or at the end?**
 
 
 # %% laws
-def law(d, alpha, beta, which):
-    return d * (alpha - beta * (d if which == "best-of-n" else np.log(d)))
+def law(d, alpha, beta, way):
+    return d * (alpha - beta * (d if way == "best-of-n" else np.log(d)))
 
 
-def fitted(run, which):
-    kl, gold = (np.array(means(run[name])) for name in ("kl", "gold"))
-    d, gain = np.sqrt(kl[1:]), gold[1:] - gold[0]  # the reference has d = 0, and tells nothing
-    columns = np.stack([law(d, 1, 0, which), law(d, 0, 1, which)], axis=1)
+def fitted(run, way):
+    d, gain = root_kl(run)[1:], means(run["gold"])[1:] - run["gold"][0].mean  # the reference has d = 0: no news
+    columns = np.stack([law(d, 1, 0, way), law(d, 0, 1, way)], axis=1)
     parameters = np.linalg.lstsq(columns, gain, rcond=None)[0]
-    return d, gain, parameters, gain - law(d, *parameters, which)
+    return Fit(d, gain, parameters, gain - law(d, *parameters, way))
 
 
-ways = {"PPO": (ppo, "rl"), "best-of-n": (best, "best-of-n")}
-laws = {(way, n): fitted(pushed[n], which) for way, (pushed, which) in ways.items() for n in sizes}
+laws = {way: {n: fitted(run, way) for n, run in sized.items()} for way, sized in ways.items()}
 for n in sizes:
-    numbers = [f"{way} alpha {laws[way, n][2][0]:.2f}, beta {laws[way, n][2][1]:.2f}" for way in ways]
-    print(f"{int(n):>5,} labels: {'; '.join(numbers)}")
+    numbers = ("{} alpha {:.2f}, beta {:.2f}".format(way, *laws[way][n].parameters) for way in ways)
+    print(f"{n:>12}: {'; '.join(numbers)}")
 
 # %% laws-figure
 figure, axes = plt.subplots(2, 2, figsize=(9.6, 5.4), sharex="col", height_ratios=[2, 1])
-for column, (way, (_, which)) in zip(axes.T, ways.items(), strict=True):
-    points_, lines = {}, {}
-    for n in sizes:
-        x, gain, parameters, residual = laws[way, n]
+for column, (way, fits) in zip(axes.T, laws.items(), strict=True):
+    points, lines = {}, {}
+    for n, (x, gain, parameters, residual) in fits.items():
         smooth = np.linspace(0.01, x.max(), 100)
-        points_[f"{int(n):,} labels"] = x, gain, residual
-        lines[f"{int(n):,} labels"] = smooth, law(smooth, *parameters, which)
-    plots.fits(column, points_, lines, xlabel="d, square root of KL", ylabel="gain in gold")
+        points[n], lines[n] = (x, gain, residual), (smooth, law(smooth, *parameters, way))
+    plots.fits(column, points, lines, xlabel="d, square root of KL", ylabel="gain in gold")
     column[0].set_title(f"{way}, and its law")
-plots.show(
-    figure,
-    alt="Measured gains, fitted laws, and below their residuals. Best-of-n lies on its law, nearly. "
-    "PPO's residuals are larger and not random: negative at first, positive at the peak, then negative again.",
-)
-
+alt = "Best-of-n lies on its law. PPO's residuals: negative at first, positive at the peak, negative again."
+plots.show(figure, alt=alt)
 
 # %% laws-claims
-def typical(pushed, which):  # residual: root mean square
-    return [np.sqrt(np.mean(fitted(pushed[n], which)[3] ** 2)) for n in sizes]
-
-
-swap = {"PPO": (ppo, "best-of-n"), "best-of-n": (best, "rl")}
-own, other = ({way: typical(*pair) for way, pair in pairing.items()} for pairing in (ways, swap))
+own = {way: [one.typical for one in fits.values()] for way, fits in laws.items()}  # residual, for each size
+swap = {"PPO": "best-of-n", "best-of-n": "PPO"}
+other = {way: [fitted(run, swap[way]).typical for run in sized.values()] for way, sized in ways.items()}
 for way in ways:
-    own_, other_ = (" ".join(f"{x:.2f}" for x in found[way]) for found in (own, other))
-    print(f"{way:>9}: typical residual {own_}; with the other way's law {other_}")
-rho = {n: np.mean([seed["sizes"][n]["reference"] for seed in seeds]) for n in sizes}
-spread = seen[0].gold.var(dim=1).mean().sqrt().item()  # of gold, among the reference's answers to a prompt
-alpha = [laws["best-of-n", n][2][0] / (math.sqrt(2) * rho[n] * spread) for n in sizes]
+    told = (" ".join(f"{x:.2f}" for x in found[way]) for found in (own, other))
+    print("{:>9}: typical residual {}; with the other's law {}".format(way, *told))
+rho, spread = chapter12.reference_correlations(experiments.load("12_sizes")), seen[0].gold.var(dim=1).mean().sqrt()
+alpha = [laws["best-of-n"][n].parameters[0] / (math.sqrt(2) * rho[n] * spread) for n in sizes]
 claims({
     "best-of-n: typically off by under 0.03, RL's law by more": max(own["best-of-n"]) < min(0.03, *other["best-of-n"]),
     "PPO: its law is off by more, at each size": np.greater(own["PPO"], own["best-of-n"]).all(),
-    "at PPO's peak its law is too low": min(laws["PPO", n][3][5:8].mean() for n in sizes) > 0.02,
+    "at PPO's peak its law is too low": min(one.residual[5:8].mean() for one in laws["PPO"].values()) > 0.02,
     "best-of-n: alpha is sqrt 2 x correlation x spread, within 10 %": np.allclose(alpha, 1, atol=0.1),
 })
 
 # %% [markdown] laws-after
 # **Takeaway: best-of-n is on its law; PPO is not on any.** With PPO the residuals are not noise. Gold rises more
-# slowly at the start than the law has it, stays longer at its peak, and then drops all at once. And best-of-n's law,
+# slowly at the start than the law says, stays longer at its peak, and then drops all at once. And best-of-n's law,
 # fitted to PPO, does hardly better or worse than RL's. Forty rounds of a tiny model are no reason to doubt a law that
 # was fitted to large ones; but a law with two parameters and a peak will fit many curves that have one.
 #
 # Best-of-n's $\alpha$ can be *known beforehand*. Next to the reference the score gains $\sigma_s\sqrt2\,d$ (chapter 8), and
-# gold moves with it by $\mathrm{Cov}(s, g)/\mathrm{Var}(s)$. So the slope at the start is
-# $\alpha = \sqrt2\,\rho\,\sigma_g$, with $\rho$ the correlation among the reference's answers and $\sigma_g$ the spread of
+# gold moves with it by $\mathrm{Cov}(s, G)/\mathrm{Var}(s)$. So the slope at the start is
+# $\alpha = \sqrt2\,\rho\,\sigma_G$, with $\rho$ the correlation among the reference's answers and $\sigma_G$ the spread of
 # gold. The last claim compares this with what was fitted. **What labels buy is $\rho$, and with it
 # $\alpha$.** From 256 to 4,096 labels, $\beta$ hardly moves.
 
@@ -415,50 +383,46 @@ for ax, (name, label) in zip(axes, signs.items(), strict=True):
     twin.set(yticks=[])
     twin.grid(visible=False)
     ax.set(xlabel="square root of KL", title=label, ylim=(0, 1.1 * max(means(hacking[name]))))
-plots.show(
-    figure,
-    alt="Three signs against the square root of KL, gold as a thin line behind. The second model's score rises and "
-    "levels off; the disagreement stays where it was; the share of votes rises and falls as gold does.",
-)
+alt = "The second model's score rises and levels off; disagreement stays; votes rise and fall as gold does."
+plots.show(figure, alt=alt)
 
 
 # %% stop
 def stop(signal, patience=2):
-    kept = 0
-    for t, value in enumerate(signal):
-        kept = t if value > signal[kept] else kept
-        if t - kept == patience:
+    for now in range(len(signal)):
+        kept = int(np.argmax(signal[: now + 1]))  # the first of the highest so far
+        if now - kept == patience:
             break
     return kept
 
 
-rules = {name: lambda path, name=name: stop(path[name]) for name in ("second", "votes")}
-rules["agreement"] = lambda path: stop([-x for x in path["disagreement"]])
-rules["one nat"] = lambda path: np.flatnonzero(np.array(path["kl"]) <= 1)[-1]  # the last look within the budget
-rules["best look"] = lambda path: np.argmax(path["gold"])
-for name, rule in rules.items():
-    kept = [(path, rule(path)) for path in (seed["runs"]["one"]["path"] for seed in cures)]
-    golds, kls = (" ".join(f"{path[k][t]:z.2f}" for path, t in kept) for k in ("gold", "kl"))
+paths = [seed["runs"]["one"]["path"] for seed in cures]
+kept = {name: [stop(path[name]) for path in paths] for name in ("second", "votes")}
+kept["agreement"] = [stop(-np.array(path["disagreement"])) for path in paths]
+kept["one nat"] = [np.argmax(np.array(path["kl"]) > 1) - 1 for path in paths]  # the last look within the budget
+kept["best look"] = [np.argmax(path["gold"]) for path in paths]
+for name, looks in kept.items():
+    golds, kls = (" ".join(f"{paths[s][k][t]:z.2f}" for s, t in enumerate(looks)) for k in ("gold", "kl"))
     print(f"{name:>10}: gold {golds}, KL {kls}")
 
 # %% [markdown] stop-after
-# **Takeaway: people's votes turn where gold turns; models hardly know.** Stopped by votes, each of the three runs
-# keeps a gold near that of its best look. The second reward model never saw training's labels, and rises with the
-# first: it levels off, and does not fall, for it has the same blind spot. Stopped by it, one run has lost nearly all
-# of its gold. The disagreement of four moves little, by a tenth or two of its size. It is smallest about where gold
-# is highest, but not in every run, and at the end of the line, with more than a point of gold lost, it is hardly
-# larger than at the start. They agree, and are wrong together.
+# **Takeaway: people's votes turn where gold turns; the models' signs do not.** Stopped by votes, each of the three
+# runs keeps a gold near that of its best look. The second reward model never saw training's labels, and rises with
+# the first: it levels off, and does not fall, because it has the same blind spot. Stopped by it, one run has lost
+# nearly all of its gold. The disagreement of four moves little, by a tenth or two of its size. It is smallest about
+# where gold is highest, but not in every run, and at the end of the line, with more than a point of gold lost, it is
+# hardly larger than at the start. They agree, and are wrong together.
 #
-# Votes are noisy, 128 a look: at the first look both answers are the SFT model's, and still they do not say one half
-# in every run. By the time the runs are stopped they are about as many as the labels that the
-# reward model was trained on. The budget of one nat costs nothing and does as well here. But it came from chapter 8,
-# that is, from having seen gold in this world. In a new one nobody hands out that number.
+# Votes are noisy, 128 a look: at the first look both answers come from the SFT model, and even then the share of
+# votes is not always one half. By the time a run stops, it has used about as many votes as the reward model had
+# labels. The budget of one nat costs nothing and does as well here. But it came from chapter 8, that is, from having
+# seen gold in this world. In a new world nobody will tell you that number.
 
 # %% [markdown] ensemble-text
 # ## Cure 2: ask several
 #
 # A mistake that one reward model makes, another may not make. So train four on the same 1,024 labels, each from
-# another SFT model (another seed) and on another bootstrap of the pairs. An ensemble like this may be asked for
+# another SFT model (another seed) and on another bootstrap of the pairs. Such an ensemble can give
 #
 # - the **mean** of its members;
 # - the **worst** of the four, answer by answer (2310.02743);
@@ -469,82 +433,95 @@ for name, rule in rules.items():
 # Which will only delay the fall?**
 
 # %% ensembles
-names = {"one": "one model", "mean": "mean of four", "worst": "worst of four", "penalised": "mean - 4 variance"}
-names |= {"price": "one model, beta 0.1"}
+several = {"mean": "mean of four", "worst": "worst of four", "penalised": "mean - 4 variance"}
+names = {"one": "one model"} | several | {"price": "one model, beta 0.1"}
 runs = {name: over_seeds([seed["runs"][name]["path"] for seed in cures]) for name in names}
+bands = {label: chapter12.gold_band(runs[name]) for name, label in names.items()}
 figure, ax = plt.subplots(figsize=(7.6, 4))
-for number, (name, label) in enumerate(names.items()):
-    x, gold = np.sqrt(np.maximum(means(runs[name]["kl"]), 0)), np.array(means(runs[name]["gold"]))
-    error, colour = np.array([e.standard_error for e in runs[name]["gold"]]), plots.OTHERS[number]
-    ax.plot(x, gold, label=label, color=colour, marker=plots.MARKERS[number], markersize=4)
-    ax.fill_between(x, gold - error, gold + error, color=colour, alpha=0.12, linewidth=0)
-ax.set(xlabel="square root of KL", ylabel="gold", title="PPO for forty rounds; bands are one standard error")
-ax.legend(loc="lower left")
+plots.banded_curves(ax, bands, xlabel="square root of KL", ylabel="gold").legend(loc="lower left")
+ax.set_title("PPO for forty rounds; bands are one standard error")
 plots.show(
     figure,
-    alt="Gold against the square root of KL. One model and all three ensembles peak together near one nat and fall, "
-    "the mean of four least. One model with beta 0.1 rises higher and stays there, at little more than one nat.",
+    alt="One model and all three ensembles peak together near one nat and fall, the mean of four least. One model "
+    "with beta 0.1 rises higher and stays there, at little more than one nat.",
 )
 
 
+# %% [markdown] costs-text
+# ## The bill
+#
+# A cure moves something and takes something. Here are all of this chapter, each against the same seed's one model
+# that was driven through forty rounds: differences in gold and KL, with their standard errors over three seeds;
+# seconds and judgements of people as multiples. Seconds are those of fitting and of training. A run that is stopped
+# saves its last rounds; the votes are asked until two looks after the one that is kept, and to draw the answers that
+# people are shown takes seconds, too. (The KL is in PPO's own log, for nothing.)
+#
+# **Which cures save seconds? Which one has to be paid by people?**
+
 # %% costs
-def against_one(name):  # the same seed's single model: peak of gold, KL there, gold at the end, seconds
-    found = []
-    for seed in cures:
-        run, one = seed["runs"][name], seed["runs"]["one"]
-        tops = [peak(it["path"]) for it in (run, one)]
-        moved = [tops[0][what] - tops[1][what] for what in ("gold", "kl")]
-        late = run["path"]["gold"][-1] - one["path"]["gold"][-1]
-        found.append([*moved, late, run["seconds"] / one["seconds"]])
-    return [evaluate.estimate(torch.tensor(column)) for column in zip(*found, strict=True)]
-
-
-fours = ("mean", "worst", "penalised")
-print(f"{'against one model':>19}: peak of gold    KL of the peak   gold at round 40   seconds")
-cost = {name: against_one(name) for name in names if name != "one"}
-for name, (*moved, seconds) in cost.items():
-    numbers = "   ".join(f"{e.mean:+.2f} ± {e.standard_error:.2f}" for e in moved)
-    print(f"{names[name]:>19}:  {numbers}     x {seconds.mean:.0f}")
+tried = chapter12.treated(cures, experiments.load("12_sizes"), more=4096)
+one = tried.pop("one")
+for name, how in {"votes": {"patience": 2, "votes": True}, "one nat": {"patience": 1}}.items():
+    ends = zip(one, kept[name], strict=True)
+    tried[f"stopped: {name}"] = [chapter12.stopped(run, look, **how) for run, look in ends]
+cost = {name: chapter12.cost(runs, one) for name, runs in tried.items()}
+heads = ("peak of gold", "KL there", "gold, end", "KL there")
+print(f"{'':>19}", *(f"{head:>14}" for head in heads), "  seconds  judgements")
+for name, it in cost.items():
+    moved = "  ".join("{:+6.2f} ± {:.2f}".format(*evaluate.estimate(torch.tensor(x))) for x in it[:4])
+    print(f"{names.get(name, name):>19}  {moved}    x {it.seconds.mean():.1f}       x {it.asked.mean():.1f}")
 
 # %% costs-claims
-of_n = {name: over_seeds([seed["runs"][name]["best_of_n"] for seed in cures]) for name in names if name != "price"}
-for name, run in of_n.items():
-    golds = means(run["gold"])
-    print(f"{names[name]:>19}: gold of the best of 32 {golds[-1]:.2f}, of the best n {max(golds):.2f}")
-mean, worst, penalised = (of_n[name]["gold"][-1].mean - of_n["one"]["gold"][-1].mean for name in fours)
-ensembles, late = [cost[name] for name in fours], [cost[name][2] for name in fours]
+votes, nat, price, labels = (cost[n] for n in ("stopped: votes", "stopped: one nat", "price", "4,096 labels"))
+fours = [cost[name] for name in several]
 claims({
-    "no ensemble moves the peak of gold by more than 0.1": max(abs(moved[0].mean) for moved in ensembles) < 0.1,
+    "stopped: in the end half a point more gold, every seed": min(*votes.end, *nat.end) > 0.5,
+    "by votes: less than 0.8 of the seconds, looks and all, every seed": max(votes.seconds) < 0.8,
+    "and about twice the judgements": 1.8 < votes.asked.mean() < 2.5,
+    "at one nat: less than 0.6 of the seconds, every seed": max(nat.seconds) < 0.6,
+    "stopped or priced, it ends 4 nats nearer": max(*votes.end_kl, *nat.end_kl, *price.end_kl) < -4,
+    "4,096 labels: over 1.5 times the seconds, every seed": min(labels.seconds) > 1.5,
+    "each ensemble: about twice the seconds, every seed": all(1.7 < x < 2.3 for it in fours for x in it.seconds),
+    "the price on KL: a peak 0.1 higher": price.peak.mean() > 0.1,
+    "and an end one point higher": price.end.mean() > 1,
+    "for the same seconds, within a tenth, every seed": max(abs(price.seconds - 1)) < 0.1,
+})
+
+# %% best-of-n
+best_of = {n: over_seeds([seed["runs"][n]["best_of_n"] for seed in cures]) for n in ("one", *several)}
+for name, run in best_of.items():
+    gold = means(run["gold"])
+    print(f"{names[name]:>19}: gold of the best of 32 {gold[-1]:.2f}, of the best n {max(gold):.2f}")
+mean, worst, penalised = (best_of[n]["gold"][-1].mean - best_of["one"]["gold"][-1].mean for n in several)
+late = [evaluate.estimate(torch.tensor(it.end)) for it in fours]
+claims({
+    "no ensemble moves the peak of gold by more than 0.1": max(abs(it.peak.mean()) for it in fours) < 0.1,
     "each ends forty rounds with more gold than one model": min(e.mean for e in late) > 0.1,
     "but none by two standard errors": all(e.mean < 2 * e.standard_error for e in late),
-    "and all below where they began": all(means(runs[n]["gold"])[-1] < means(runs[n]["gold"])[0] for n in fours),
-    "each costs about twice the seconds": all(1.5 < moved[3].mean < 2.5 for moved in ensembles),
-    "best of 32: the mean of four is 0.1 above one model, the others 0.05": mean > 0.1 > max(worst, penalised)
-    and min(worst, penalised) > 0.05,
-    "the price on KL: a peak 0.1 higher": cost["price"][0].mean > 0.1,
-    "and an end one point higher": cost["price"][2].mean > 1,
-    "for no more seconds": cost["price"][3].mean < 1.2,
+    "and all below where they began": all(means(runs[n]["gold"])[-1] < means(runs[n]["gold"])[0] for n in several),
+    "best of 32: the mean of four is 0.1 above one model": mean > 0.1,
+    "the others 0.05, and less than 0.1": 0.05 < min(worst, penalised) < max(worst, penalised) < 0.1,
 })
 
 # %% [markdown] costs-after
-# **Takeaway: ensembles soften the fall, if anything; they did not raise the peak.** On average each ends with more
-# gold than one model, but the seeds differ by more than that: three of them cannot settle it. Ensembles take away the mistakes in which members
-# differ, and best-of-n, which stays among the reference's answers, makes mostly such mistakes: with the mean of four
-# its turn is nearly gone. PPO finds the mistakes that members share. Four models from four SFT models are still four
-# readers of the same labels. Eisenstein et al. saw the same at full size:
-# {{published:ensembles-do-not-eliminate}}.
+# **Takeaway: stopping saves seconds, and asking people costs judgements; ensembles cost seconds, soften the fall, if
+# anything, and did not raise the peak.** On average each ensemble ends with more gold than one model, but the seeds
+# differ by more than that: three seeds cannot settle it. Ensembles take away the mistakes in which members differ,
+# and best-of-n, which stays among the reference's answers, makes mostly such mistakes: with the mean of four, gold
+# hardly turns down. PPO finds the mistakes that members share. Four models from four SFT models are still four
+# readers of the same labels. Eisenstein et al. saw the same at full size: {{published:ensembles-do-not-eliminate}}.
 #
-# The price on KL is the cure that worked best here, and the cheapest. It is more than early stopping: at one nat the
-# priced run has more gold than the free one ever had, as in chapter 8. It does not repair the score either. It keeps
-# the policy where the score was measured.
+# Four times the labels buy a better score and no higher peak; how the run ends differs from seed to seed. Their extra
+# seconds go to fitting the reward model. The price on KL is the cure that worked best here. It is more than early
+# stopping, as in chapter 8. It does not repair the score either: it keeps the policy where the score was measured.
 #
-# | cure | gold | KL of the peak | price |
-# |---|---|---|---|
-# | more labels | raises the peak, to 256 labels; best-of-n's further | hardly moves | labels |
-# | stop by votes | near the peak's | about one nat | 128 votes a look |
-# | stop at one nat | near the peak's | one nat | to know the number |
-# | ensemble | same peak, perhaps a softer fall | hardly moves | twice the seconds |
-# | price on KL | higher peak, no fall | about one nat | to choose $\beta$ |
+# | cure | gold | KL in the end | seconds | people |
+# |---|---|---|---|---|
+# | more labels | PPO's peak rises to 256 labels, best-of-n's further | differs from seed to seed | over 1.5 times | four times the labels |
+# | stop by votes | near the peak's, half a point above the free end or more | about one nat | less than 0.8 | as many votes as there were labels |
+# | stop at one nat | the same | one nat | less than 0.6 | none, but somebody must know the number |
+# | ensemble | the same peak, perhaps a softer fall | differs from seed to seed | twice | none |
+# | price on KL | a peak 0.1 higher, no fall | about one nat | the same | none, but $\beta$ must be chosen |
 
 # %% [markdown] play-text
 # ## Play
@@ -554,24 +531,22 @@ claims({
 # minute for four. **Which score can be pushed furthest by best-of-n? Is it the same for PPO? Read the answers, too.**
 
 # %% play
-pushes = ["PPO", "best-of-n"]
-several = {names[name]: name for name in fours}
-pushed = {f"{int(n):,} labels": (ppo[n], best[n]) for n in sizes}
-for label, name in several.items():
-    pushed[label] = runs[name], over_seeds([seed["runs"][name]["best_of_n"] for seed in cures])
-frames = {(label, way): curve(both[place]) for label, both in pushed.items() for place, way in enumerate(pushes)}
-for label, name in {"1,024 labels": "one", **several}.items():
-    said = [answer[:2] for answer in cures[0]["runs"][name]["answers"]]
-    frames[label, "PPO"] = frames[label, "PPO"]._replace(answers=said)
+pushed = {n: (ways["PPO"][n], ways["best-of-n"][n]) for n in sizes}
+pushed |= {label: (runs[name], best_of[name]) for name, label in several.items()}
+frames = {(label, way): curve(run) for label, both in pushed.items() for way, run in zip(ways, both, strict=True)}
+combine = {label: name for name, label in several.items()}
+for label in ("1,024 labels", *combine):
+    answers = cures[0]["runs"][combine.get(label, "one")]["answers"]
+    frames[label, "PPO"] = frames[label, "PPO"]._replace(answers=[answer[:2] for answer in answers])
 
 
 def anew(seed, score, way):
-    count = 1024 if score in several else int(score.removesuffix(" labels").replace(",", ""))
-    run = again(seed=seed, pairs=count, combine=several.get(score, ""), way=way)
+    count = 1024 if score in combine else int(score.removesuffix(" labels").replace(",", ""))
+    run = again(seed=seed, pairs=count, combine=combine.get(score, ""), way=way)
     return Curve(run["kl"], run["gold"], run["score"])
 
 
-push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=pushes)
+push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=list(ways))
 
 # %% [markdown] summary
 # ## In five lines
@@ -582,8 +557,8 @@ push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=push
 #    fall. GaussWorld has the whole curve: $d\,(\alpha - \beta d)$.
 # 3. On TinyLM gold rises while the policy gives up filler for facts, and falls as it spends the facts that the reward model
 #    cannot see. Its correlation with the score, above 0.6 at first, ends below 0.35.
-# 4. Best-of-n follows $d\,(\alpha - \beta d)$ closely, and its $\alpha$ is known beforehand; PPO follows no law closely. More
-#    labels raise the curve and leave its shape.
+# 4. Best-of-n follows $d\,(\alpha - \beta d)$ closely, and its $\alpha$ is known beforehand; PPO follows no law
+#    closely. More labels raise the curve and keep its shape.
 # 5. Votes turn where gold does; a second model and the members of an ensemble do not. Ensembles soften the fall at
 #    best, a price on KL prevents it. None of them repairs the score.
 
@@ -609,7 +584,7 @@ push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=push
 # smaller n, or a better score, is the cure.
 # </details>
 #
-# **3.** Four reward models agree on an answer within a hair. Is the answer good?
+# **3.** Four reward models agree on an answer almost exactly. Is the answer good?
 #
 # <details><summary>Answer</summary>
 #
@@ -641,13 +616,15 @@ push(anew, frames, start={"score": "1,024 labels"}, score=list(pushed), way=push
 #
 # **Next:** exercises 12.1 to 12.4, in `exercises/12_reward_hacking.ipynb`.
 #
-# ## Half way
+# ## Where we are
 #
-# Here the first half of the course ends: the pipeline, from labels to a policy. Imitation copies the average author
-# (1). Preferences say what is better (2), and there are two ways to climb them: without a reward model (3 to 5), or
+# Here the pipeline part of the course ends, from labels to a policy. Imitation copies the average author (1).
+# Preferences say what is better (2), and there are two ways to train on them: without a reward model (3 to 5), or
 # with one (6), which is only as good as its labels (7). How far one goes is counted in nats (8), PPO goes there step
 # by step (9, 10), and what separates it from DPO is which answers it gets to see (11). This chapter said what it all
-# rests on: a proxy, and how far it carries. Each failure that follows is one more thing which the proxy does not say.
+# rests on: a proxy, and how far it carries. The failures that chapter 2 only showed in miniature, mode collapse,
+# reward collapse and forgetting, are each one more thing that the proxy does not say; their chapters are still to
+# come.
 # %% [exercises]
 # %% [markdown] title
 # # 12 · Exercises: over-optimisation
@@ -710,8 +687,8 @@ def gold_gain(
 
 
 # %% [markdown] use-12-1-text
-# **Held against samples.** Your lines, and dots from 20,000 samples each with two standard errors, in three worlds
-# of 16 dimensions. The third is linear.
+# **Held against samples.** Your lines, and dots from 20,000 samples each, with bars of two standard errors, in three
+# worlds of 16 dimensions. The third is linear.
 
 # %% use-12-1
 if check("12.1", gold_gain).passed:
@@ -800,7 +777,8 @@ else:
 #   squared distance from their mean (it divides by K, so that a single member has variance 0).
 # - For any other word raise `ValueError`.
 #
-# `penalty` is 1 unless it is given, and counts only with `how="penalised"`. A batch without answers gives nothing back: no numbers.
+# `penalty` is 1 unless it is given, and counts only with `how="penalised"`. For a batch without answers return an
+# empty tensor.
 #
 # By hand first: two members say 1 and 3 of the first answer, 0 and 0.5 of the second; penalty 0.5. Means 2 and 0.25,
 # variances 1 and 0.0625: 1.5 and 0.21875.

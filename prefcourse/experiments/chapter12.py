@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,9 +112,7 @@ class Drive:
         )  # fmt: skip
         for done in range(rounds + 1):
             if done:
-                begin = time.process_time()
-                next(loop)
-                self.seconds += time.process_time() - begin
+                self.seconds += timed(lambda: next(loop))[1]
             if done in self.looks:
                 yield done, look(here, self.policy, self.score, samples=self.samples, seed=4000 + here.seed)
 
@@ -120,6 +120,13 @@ class Drive:
 def columns(rows: Sequence[Mapping]) -> dict[str, list]:
     """A list per name."""
     return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def timed(make: Callable[[], object]) -> tuple[object, float]:
+    """What is made, and the CPU seconds that it took."""
+    begin = time.process_time()
+    made = make()
+    return made, time.process_time() - begin
 
 
 # --- reward models ------------------------------------------------------------------------------------------
@@ -150,13 +157,15 @@ def sizes(*, seed: int, pairs: Sequence[int], looks: Sequence[int], samples: int
     """For each number of pairs a reward model; PPO on its score, and best-of-n by it."""
     here = lab(seed)
     rows = labelled(here, 36)
-    scores = {n: evaluate.model_score(fit(here, rows[:n])) for n in pairs}
-    gold, read = answers_of_the_reference(here, scores, per_prompt)
+    fits = {n: timed(lambda n=n: evaluate.model_score(fit(here, rows[:n]))) for n in pairs}
+    gold, read = answers_of_the_reference(here, {n: score for n, (score, _) in fits.items()}, per_prompt)
     found = {}
-    for n, score in scores.items():
-        path = [{"step": step} | seen.row() for step, seen in Drive(here, score, looks, samples)]
+    for n, (score, fitting) in fits.items():
+        drive = Drive(here, score, looks, samples)
+        path = [{"step": step} | seen.row() for step, seen in drive]
         best = [best_of_n(read[n], gold, count) for count in counts]
         found[str(n)] = {"ppo": columns(path), "best_of_n": columns(best), "reference": correlation(gold, read[n])}
+        found[str(n)]["seconds"] = fitting + drive.seconds
     return rounded({"seed": seed, "sizes": found})
 
 
@@ -194,9 +203,7 @@ def cures(
     """One reward model, followed too far under several eyes; ensembles of the same labels; a price on KL."""
     here = lab(seed)
     rows = labelled(here, 36)
-    begin = time.process_time()
-    single = evaluate.model_score(fit(here, rows[:pairs]))
-    fitting = time.process_time() - begin
+    single, fitting = timed(lambda: evaluate.model_score(fit(here, rows[:pairs])))
     several = members(seed, rows[:pairs])
     eyes = Eyes(here, several, evaluate.model_score(fit(here, rows[pairs : 2 * pairs])))
     found = {"one": driven(here, single, looks, samples, fitting, eyes=eyes)}
@@ -230,6 +237,12 @@ class Eyes:
             "votes": self.votes(seen, before),
         }
 
+    def asking(self, policy) -> float:
+        """CPU seconds to draw what the votes of a look need: one answer to each prompt."""
+        here = self.here
+        drawn = evaluate.rollouts(policy, here.tokenizer, here.prompts, samples=1, seed=4000 + here.seed)
+        return timed(lambda: list(drawn))[1]
+
     def votes(self, seen: Look, before: Look) -> float:
         """The first answer to each prompt against the reference's: the share of people who prefer the policy's."""
         sides = [one.answers[:: one.gold.shape[1]] for one in (before, seen)]
@@ -241,18 +254,40 @@ class Eyes:
 
 
 def driven(here: Lab, score: Score, looks, samples: int, fitting: float, *, beta: float = 0.0, eyes=None) -> dict:
-    """The path, a few answers, CPU seconds of fitting and training; under `eyes` also points by reason."""
-    drive, path, parts, before = Drive(here, score, looks, samples, beta), [], [], None
+    """The path, a few answers; CPU seconds of fitting, of training up to each look, of both. Under `eyes` also points
+    by reason, and seconds of asking at each look."""
+    drive, path, before = Drive(here, score, looks, samples, beta), [], None
+    trained, watched = [], []
     for step, seen in drive:
         before = before or seen
         path.append({"step": step} | seen.row() | (eyes(seen, before) if eyes else {}))
-        parts.append(points(here, seen))
+        trained.append(drive.seconds)
+        if eyes:
+            watched.append(points(here, seen) | {"asking": eyes.asking(drive.policy)})
     answers = [seen.answers[place * samples] for place in (2, 45, 90)]
     found = {"path": columns(path), "answers": answers, "seconds": fitting + drive.seconds}
-    return found | ({"points": columns(parts)} if eyes else {})
+    found |= {"fitting": fitting, "trained": trained}
+    if eyes:
+        parts = columns(watched)
+        found |= {"asking": parts.pop("asking"), "points": parts}
+    return found
 
 
 # --- what a chapter draws -----------------------------------------------------------------------------------
+
+
+def by_size(seeds: Sequence[dict]) -> dict[str, dict[str, list[dict]]]:
+    """Of `sizes`: by way to push, then by number of labels, the run of each seed."""
+    return {
+        way: {f"{int(n):,} labels": [seed["sizes"][n][name] for seed in seeds] for n in seeds[0]["sizes"]}
+        for way, name in {"PPO": "ppo", "best-of-n": "best_of_n"}.items()
+    }
+
+
+def reference_correlations(seeds: Sequence[dict]) -> dict[str, float]:
+    """Of `sizes`: how score and gold correlate among the reference's answers, by number of labels; means of seeds."""
+    sized = [seed["sizes"] for seed in seeds]
+    return {f"{int(n):,} labels": float(np.mean([one[n]["reference"] for one in sized])) for n in sized[0]}
 
 
 def over_seeds(runs: Sequence[Mapping[str, list]]) -> dict[str, list[Estimate]]:
@@ -264,14 +299,89 @@ def over_seeds(runs: Sequence[Mapping[str, list]]) -> dict[str, list[Estimate]]:
     }
 
 
-def means(estimates: Sequence[Estimate]) -> list[float]:
-    return [estimate.mean for estimate in estimates]
+def means(estimates: Sequence[Estimate]) -> np.ndarray:
+    return np.array([estimate.mean for estimate in estimates])
+
+
+def root_kl(run: Mapping[str, Sequence[Estimate]]) -> np.ndarray:
+    """d, the square root of the mean KL; an estimate below 0 counts as 0."""
+    return np.sqrt(np.maximum(means(run["kl"]), 0))
+
+
+def gold_band(run: Mapping[str, Sequence[Estimate]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """d, and mean gold with one standard error to each side: (d, low, mean, high)."""
+    mean, error = means(run["gold"]), np.array([estimate.standard_error for estimate in run["gold"]])
+    return root_kl(run), mean - error, mean, mean + error
 
 
 def peak(run: Mapping[str, list]) -> dict[str, float]:
     """Where gold is highest among the looks, and how high; a maximum of noisy numbers is a little too high."""
     top = max(range(len(run["gold"])), key=run["gold"].__getitem__)
     return {"kl": run["kl"][top], "gold": run["gold"][top]}
+
+
+class Fit(NamedTuple):
+    """A law with two parameters, held against measured gains."""
+
+    d: np.ndarray
+    gain: np.ndarray
+    parameters: np.ndarray  # alpha, beta
+    residual: np.ndarray  # measured minus fitted
+
+    @property
+    def typical(self) -> float:
+        """Root mean square of the residuals."""
+        return float(np.sqrt(np.mean(self.residual**2)))
+
+
+# --- what a cure costs --------------------------------------------------------------------------------------
+
+VOTES = 128  # at each look, one on each prompt
+
+
+def treated(cures: Sequence[dict], sizes: Sequence[dict], more: int) -> dict[str, list[dict]]:
+    """The run of each seed, by cure: its path, its seconds, and `asked`, the judgements of people. "one" is without a
+    cure, the last one has `more` labels; runs that are `stopped` are not among these."""
+    found = {name: [seed["runs"][name] | {"asked": CURES["pairs"]} for seed in cures] for name in cures[0]["runs"]}
+    larger = [seed["sizes"][str(more)] for seed in sizes]
+    return found | {
+        f"{more:,} labels": [{"path": run["ppo"], "seconds": run["seconds"], "asked": more} for run in larger]
+    }
+
+
+def stopped(run: dict, kept: int, *, patience: int, votes: bool = False) -> dict:
+    """The same run, had it ended `patience` looks after the one that is kept: its path up to there, and the seconds of
+    the fit and of training as far as it went. With `votes` people were asked at every look, and somebody drew the
+    answers that they saw."""
+    looks = min(kept + patience + 1, len(run["trained"]))
+    found = {"path": {name: column[: kept + 1] for name, column in run["path"].items()}, "asked": run["asked"]}
+    found["seconds"] = run["fitting"] + run["trained"][looks - 1]
+    if votes:
+        found["seconds"] += sum(run["asking"][:looks])
+        found["asked"] += VOTES * looks
+    return found
+
+
+class Cost(NamedTuple):
+    """A cure against no cure, seed by seed: what it moves, and what it takes."""
+
+    peak: np.ndarray  # of gold
+    peak_kl: np.ndarray
+    end: np.ndarray  # gold of the policy that one gets in the end
+    end_kl: np.ndarray
+    seconds: np.ndarray  # as a multiple, as the next
+    asked: np.ndarray  # of people
+
+
+def cost(runs: Sequence[dict], others: Sequence[dict]) -> Cost:
+    """`others`: the same seeds without the cure."""
+    rows = []
+    for run, other in zip(runs, others, strict=True):
+        (path, top), (without, its_top) = ((one["path"], peak(one["path"])) for one in (run, other))
+        moved = [top["gold"] - its_top["gold"], top["kl"] - its_top["kl"]]
+        moved += [path[name][-1] - without[name][-1] for name in ("gold", "kl")]
+        rows.append([*moved, run["seconds"] / other["seconds"], run["asked"] / other["asked"]])
+    return Cost(*np.array(rows).T)
 
 
 def again(*, seed: int, pairs: int, combine: str, way: str) -> dict[str, list]:

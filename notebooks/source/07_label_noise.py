@@ -127,8 +127,8 @@ figure, ax = plt.subplots()
 plots.curves(ax, lines, xlabel="KL (nats)", ylabel="gold")
 ax.scatter(*np.transpose([line[:, half] for line in lines.values()]), c=plots.OTHERS[:4], s=80, zorder=3)
 ax.set(xlim=(-0.05, 2.5), title="The best policy for what each crowd teaches (dots: beta 0.5)")
-alt = """The careful, the hurried and the flipped crowd have one line; the dots of the latter two are nearer
-to its start. The line of the crowd that likes length lies far below."""
+alt = """The careful, the hurried and the flipped crowd have one line; the dots of the latter two are
+nearer to its start. The line of the crowd that likes length lies far below."""
 plots.show(figure, alt)
 
 # %% tilt-claims
@@ -225,8 +225,8 @@ for name, loss in three.items():
 figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.6))
 plots.curves(axes[0], by_margin, xlabel="margin", ylabel="loss of a label, 20 % of flips")
 plots.curves(axes[1], aims, xlabel="true difference d", ylabel="margin aimed at")
-alt = """Left: DPO's loss falls to 0; cDPO's is lowest at a margin of 1.4 and rises again; rDPO's falls below 0
-and goes on falling. Right: rDPO aims at the diagonal, DPO bends below it, cDPO even more."""
+alt = """Left: DPO's loss falls to 0; cDPO's is lowest at a margin of 1.4 and rises again; rDPO's falls
+below 0 and goes on falling. Right: rDPO aims at the diagonal, DPO bends below it, cDPO even more."""
 plots.show(figure, alt)
 
 # %% target-claims
@@ -279,8 +279,9 @@ panels = {"gold": "gold", "kl": "KL from the reference (nats)"}
 plots.curves_with_bars(axes, shares, rows, xlabel="share of flipped labels", **panels)
 axes[0].set(title="Gold against noise: three seeds", ylim=(0, None))
 axes[1].set(title="And how far they went", ylim=(0, None))
-alt = """Left: the gold of all three losses falls from 1.3 without flips to between 0.6 and 0.7 at 40 %; cDPO
-is a little lower from 30 % on. Right: at 40 % the KL of cDPO is 0.1, that of DPO 0.9, that of rDPO 1.9."""
+alt = """Left: the gold of all three losses falls from 1.3 without flips to between 0.6 and 0.7 at 40 %;
+cDPO is a little lower from 30 % on. Right: at 40 % the KL of cDPO is 0.1, that of DPO 0.9, that of rDPO
+1.9."""
 plots.show(figure, alt)
 
 # %% noise-claims
@@ -395,7 +396,7 @@ turned_back = 1 - np.hstack(em(*votes, 1 - share))  # begun with every pair the 
 figure, ax = plt.subplots(figsize=(5.6, 4.4))
 plots.inferred_accuracy(ax, accuracy, dict(zip(accuracy, inferred, strict=True)))
 ax.set_title("Found without knowing a single right answer")
-plots.show(figure, alt="Inferred against true accuracy: near the diagonal; the spammer lowest, near one half.")
+plots.show(figure, alt="Inferred against true accuracy: near the diagonal; the spammer lowest, near 0.5.")
 climb = np.diff(agreement.dawid_skene(zip(*votes, strict=True)).objective)  # the package's: any labels
 one, majority, by_em = stored.right(first_is_better, votes, inferred_truth).values()
 print(f"right on: one vote {one:.0%} of the pairs, majority {majority:.0%}, EM {by_em:.0%}")
@@ -404,7 +405,7 @@ claims({
     "the spammer is found: nobody's accuracy is lower": list(accuracy)[inferred.argmin()] == "spammer",
     "EM: 5 points above one vote, and not behind the majority": by_em > max(one + 0.05, majority - 0.01),
     "at no step the likelihood falls": climb.min() > -1e-9,
-    "the second run ends in the mirror image": np.allclose([*inferred_truth, *inferred], turned_back, atol=1e-3),
+    "the second run ends in the mirror": np.allclose([*inferred_truth, *inferred], turned_back, atol=1e-3),
 })
 
 # %% [markdown] most-text
@@ -448,14 +449,14 @@ claims({
 # you ask five people about each of 900 pairs, or one about each of 4,500?**
 
 # %% price
-cost = stored.prices()  # against plain DPO: gold and KL by seed; how many times the seconds, labels, wrong labels
+cost = stored.prices()  # against plain DPO, by seed; how many times the seconds, labels, wrong labels
 for cure, price in cost.items():
     gold, kl = (" ".join(f"{x:+z.2f}" for x in what) for what in (price.gold, price.kl))
-    times = [f"{name} x {getattr(price, name).mean().round(1):g}" for name in ("seconds", "labels", "wrong")]
+    times = [f"{what} x {getattr(price, what).mean():.1f}" for what in ("seconds", "labels", "wrong")]
     print(f"{cure:>25}: gold {gold}, KL {kl},", ", ".join(times))
-gold, kl, seconds, _, wrong = np.stack([*cost.values()], axis=1)  # (6, 3) each: the last two cures are more pairs
+gold, kl, seconds, _, wrong = np.stack([*cost.values()], axis=1)  # (6, 3) each; more pairs come last
 claims({
-    "neither a loss nor more votes on a pair moved gold by 0.1, under any seed": abs(gold[:4]).max() < 0.1,
+    "neither a loss nor more votes on a pair moved gold by 0.1": abs(gold[:4]).max() < 0.1,
     "cDPO saved over 0.3 nats, rDPO and more votes spent some": kl[0].max() < -0.3 < 0 < kl[1:4].min(),
     "five votes: less than half of the wrong labels are left": wrong[2:4].max() < 0.5,
     "more pairs brought more gold, and a shorter way": (gold[4:] > 0).all() and (kl[4:] < 0).all(),
@@ -529,7 +530,7 @@ for share in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
     print("first {:4.0%}: {:.2f} gold {:+z.2f} length; gained {:.0%}, {:.0%}".format(share, *table[share]))
 claims({
     "in all tables and at all shares: Borda's order": all(row[-1] == 0 for row in table.values()),
-    "at one half: no length, and less than 0.75 of gold": abs(table[0.5][1]) < 0.05 and table[0.5][0] < 0.75,
+    "at one half: no length, less than 0.75 of gold": abs(table[0.5][1]) < 0.05 and table[0.5][0] < 0.75,
     "and each crowd gains hardly half of what it could, or less": max(table[0.5][2:4]) < 0.52,
     "at 90 % the minority gains nothing to speak of, or loses": table[0.9][3] < 0.05,
 })

@@ -66,7 +66,7 @@ SEED = 0
 
 # %% sweep
 reference = torch.tensor([0.10, 0.15, 0.30, 0.25, 0.20], dtype=torch.float64)
-reward = torch.tensor([2.0, 1.2, 0.5, -0.6, -1.2], dtype=torch.float64)  # right, flattering, half wrong, ...
+reward = torch.tensor([2.0, 1.2, 0.5, -0.6, -1.2], dtype=torch.float64)  # right, flattering, ...
 
 
 def kl(policy, other):
@@ -126,8 +126,9 @@ sigma = (reference * (reward - reference @ reward).square()).sum().sqrt()
 root = reference @ reward + sigma * (2 * K).sqrt()
 figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), sharey=True)
 drawn.frontier_twice(axes, (K, R), (kl(anybody, reference), anybody @ reward), tangent=tangent, root=root)
-alt = """Left: reward against KL, a concave line above three thousand dots, and its tangent at beta 1. Right:
-on a square-root axis the line begins straight, and bends below its straight continuation from 0.8 on."""
+alt = """Left: reward against KL, a concave line above three thousand dots, and its tangent at beta 1.
+Right: on a square-root axis the line begins straight, and bends below its straight continuation from 0.8
+on."""
 plots.show(figure, alt)
 
 
@@ -183,8 +184,8 @@ def within(budget, reward=reward):
 
 for unit in (1, 3, 0.2):
     priced, (beta, budgeted) = optimum(0.5, reward * unit), within(0.5, reward * unit)
-    print(f"rewards times {unit:<3}  beta 0.5: KL {kl(priced, reference):.2f}, reward {priced @ reward:+.2f}")
-    print(f"{'0.5 nats':>27}: beta {beta:.3f}, reward {budgeted @ reward:+.2f}")
+    print(f"rewards x {unit:<3}  beta 0.5: KL {kl(priced, reference):.2f}, reward {priced @ reward:+.2f}")
+    print(f"{'0.5 nats':>23}: beta {beta:.3f}, reward {budgeted @ reward:+.2f}")
 
 # %% [markdown] budget-after
 # One price, three policies; one budget, three prices and a single policy. A budget does not care about units.
@@ -221,8 +222,8 @@ def climb(steps, natural, size=0.1):
 natural, plain = climb(40, natural=True), climb(400, natural=False)
 tilts, missed = torch.stack([optimum(10 / m) for m in range(1, 41)]), below(plain)
 claims({
-    "natural: m steps of 0.1 are the optimum of beta = 10 / m, for all forty": torch.allclose(natural, tilts),
-    "plain: below the frontier, nowhere by more than 0.05": -1e-3 < missed.min() and 0.01 < missed.max() < 0.05,
+    "natural: m steps of 0.1 are the optimum of beta = 10 / m, for all m": torch.allclose(natural, tilts),
+    "plain: below the frontier, by 0.05 at most": -1e-3 < missed.min() and 0.01 < missed.max() < 0.05,
 })
 
 # %% [markdown] sampling-text
@@ -274,8 +275,8 @@ figure, ax = plt.subplots(figsize=(6.6, 3.8))
 drawn.ways(ax, (K, R), ways)
 ax.plot(bound, best @ reward, ":", color=plots.OTHERS[3], label="best of n, at the bound of its KL")
 ax.legend(loc="lower right")
-alt = """Reward against KL. Penalty and budget lie on the frontier, early stopping and best-of-n a hair's breadth
-below it, best-of-n at the bound of its KL to the right of it."""
+alt = """Reward against KL. Penalty and budget lie on the frontier, early stopping and best-of-n a hair's
+breadth below it, best-of-n at the bound of its KL to the right of it."""
 plots.show(figure, alt)
 
 # %% [markdown] map-after
@@ -312,8 +313,9 @@ for ax, (name, fit) in zip(axes, fits.items(), strict=True):
     ax.plot(x, fit, color=plots.POLICY, label="nearest hump")
     ax.set(title=f"smallest {name}", xlabel="answers, on a line", yticks=[])
 axes[1].legend()
-alt = """A target of two humps, twice. Left: the hump with the smallest KL(policy, target) covers the larger one
-and leaves the other out. Right: that with the smallest KL(target, policy) lies across both and the gap."""
+alt = """A target of two humps, twice. Left: the hump with the smallest KL(policy, target) covers the
+larger one and leaves the other out. Right: that with the smallest KL(target, policy) lies across both and
+the gap."""
 plots.show(figure, alt)
 
 # %% [markdown] two-kls-after
@@ -381,8 +383,8 @@ ax.plot(by_score[:, 1], by_score[:, 0], "--", color=plots.SCORE, label="optimum 
 ax.plot(*zip(*of_n, strict=True), "v", color=plots.CHOSEN, label="best of n by score")
 ax.set(xlim=(-0.1, 4), title="Two lines, and nothing was trained")
 ax.legend(loc="upper left")
-alt = """Gold against KL. The optimum for gold rises to 2 and beyond; the optimum for the score to about 1.2 near
-one nat, and then it falls; best of n by score lies on it at first, and gains nothing after n = 8."""
+alt = """The optimum for gold rises to 2 and beyond; that for the score to about 1.2 near one nat, then falls;
+best of n by score lies on it at first, and gains nothing after n = 8."""
 plots.show(figure, alt)
 
 # %% two-lines-claims
@@ -426,13 +428,14 @@ seeds = experiments.load("08_plane")
 plane = averaged(seeds, looks=7)
 figure, ax = plt.subplots(figsize=(8.6, 4.6))
 plots.reward_kl_plane(ax, plane.methods, frontier=plane.optimum, reference=plane.reference)
-ax.plot(*zip(*plane.for_the_score, strict=True), "--", color=plots.SCORE, label="optimum for the score", zorder=1)
+score_line = np.transpose(plane.for_the_score)
+ax.plot(*score_line, "--", color=plots.SCORE, label="optimum for the score", zorder=1)
 drawn.name_betas(ax, plane.methods, (1.0, 0.3, 0.1, 0.03))
 ax.set(xlim=(-0.1, 3.6), ylim=(0, 2.4), title="Gold against KL: three seeds; small numbers are beta")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-alt = """All methods lie far below the optimum. The dashed line, the optimum for the score, is flat at 1.1 from
-half a nat on. DPO lies a little above it, between 0.4 and 1.1 nats; PPO, from 0.3 to 2.5 nats, and best of n
-on it or a little below; PPO stopped early 0.2 below it."""
+alt = """All methods lie far below the optimum. The dashed line, the optimum for the score, is flat at 1.1
+from half a nat on. DPO lies a little above it, between 0.4 and 1.1 nats; PPO, from 0.3 to 2.5 nats, and
+best of n on it or a little below; PPO stopped early 0.2 below it."""
 plots.show(figure, alt)
 
 # %% plane-claims
@@ -446,7 +449,7 @@ claims({
     "to 1.5 nats the dashed line explains 60 to 130 % of each distance": 0.6 < min(lost) < max(lost) < 1.3,
     "DPO lies above the dashed line, at every beta": all(gold > at(k, line) for k, gold in dpo),
     "at beta 0.03 PPO is at least 1.7 times as far away as DPO": ppo[3][0] > 1.7 * dpo[3][0],
-    "from beta 1 to 0.03 DPO moves less than a nat, PPO more": dpo[3][0] - dpo[0][0] < 1 < ppo[3][0] - ppo[0][0],
+    "from beta 1 to 0.03 DPO moves under a nat, PPO more": dpo[3][0] - dpo[0][0] < 1 < ppo[3][0] - ppo[0][0],
     "PPO at beta 0 has lost nearly all it had won, by round 40": max(won) < 0.2,
 })
 
@@ -472,7 +475,7 @@ for *runs, free in zip(*(runs_of(seeds, "PPO", beta) for beta in (0.3, 0.1, 0.0)
 print("gold above early stopping at the same KL")
 for seed, (strong, weak) in enumerate(better):
     print(f"seed {seed}: with beta 0.3 {strong:+z.2f}, with beta 0.1 {weak:+z.2f}")
-claims({"under every seed and at both betas the penalty has at least 0.05 more gold": np.min(better) > 0.05})
+claims({"under every seed, at both betas, the penalty has 0.05 more gold": np.min(better) > 0.05})
 
 # %% [markdown] stopped-or-priced-after
 # It is not. At the same KL the priced runs have more gold, under all three seeds. Perhaps a run without a price
@@ -513,20 +516,21 @@ for metrics in loop:
     beta.fill_(adapt(beta.item(), metrics["kl"], target=1.0, gain=0.5))
 
 # %% controller-figure
-steered = [{(run["kind"], run["first"]): run for run in found} for found in experiments.load("08_controllers")]
+found = experiments.load("08_controllers")  # by seed
+steered = [{(run["kind"], run["first"]): run for run in some} for some in found]
 runs = {f"{kind}, {first:g}": (run["kl"], run["beta"]) for (kind, first), run in steered[SEED].items()}
 runs["adaptive, 0.5"] = tuple(zip(*live_run, strict=True))  # this one was run just now
 figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4))
 drawn.side_by_side(axes, runs, target=1.0)
-alt = """Left: the KL of four PPO runs over fifty rounds. The two with a fixed beta end at about 0.5 and 3.5 nats;
-the two adaptive ones overshoot the target of 1 nat and come back to it. Right: their betas; the adaptive ones
-fall or rise more than tenfold, and end near each other."""
+alt = """Left: the KL of four PPO runs over fifty rounds. The two with a fixed beta end at about 0.5 and
+3.5 nats; the two adaptive ones overshoot the target of 1 nat and come back to it. Right: their betas; the
+adaptive ones fall or rise more than tenfold, and end near each other."""
 plots.show(figure, alt)
 
 # %% controller-claims
 last = {key: [np.mean(found[key]["kl"][-10:]) for found in steered] for key in steered[0]}
 for (kind, first), found in last.items():
-    print(f"{kind:>8}, first beta {first:<4}: KL of the last ten rounds", *(f"{value:.2f}" for value in found))
+    print(f"{kind:>8}, first beta {first:<4}: KL of the last ten rounds", *(f"{x:.2f}" for x in found))
 final = np.mean([distance for distance, _ in live_run[-10:]])
 missed = {kind: abs(np.array([last[kind, 0.5], last[kind, 0.05]]) - 1) for kind in ("fixed", "adaptive")}
 shot = min(max(found["adaptive", 0.05]["kl"]) for found in steered)

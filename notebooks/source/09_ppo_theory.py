@@ -78,7 +78,7 @@ SEED = 0
 
 
 # %% reinforce
-ANSWER = torch.tensor([0, 0, 1, 1])  # four things can happen: "right", liked or not; "look it up", liked or not
+ANSWER = torch.tensor([0, 0, 1, 1])  # the answers are "right" and "look it up", each liked or not
 THUMB = torch.tensor([1.0, 0.0, 1.0, 0.0])
 GIVEN_ANSWER = torch.tensor([0.8, 0.2, 0.6, 0.4])  # how often people react so, given the answer
 
@@ -128,9 +128,9 @@ log_ratio = logprobs(theta) - old  # (61, 4)
 by_ratio, by_log = ((chance * f * A).sum(-1) for f in (log_ratio.exp(), log_ratio))
 lines = {"J - 0.7": J - 0.7, "mean of ratio x A": by_ratio, "of log-ratio x A": by_log}
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
-plots.curves(ax, {name: (theta, y) for name, y in lines.items()}, xlabel="theta (old policy: 0)", ylabel="gain")
+plots.curves(ax, {name: (theta, y) for name, y in lines.items()}, xlabel="theta (old: 0)", ylabel="gain")
 ax.set(title="The ratio carries over; the logarithm is only a tangent")
-plots.show(figure, alt="The mean of ratio times advantage lies on J; with the log-ratio it is a straight line.")
+plots.show(figure, alt="Ratio times advantage lies on J; with the log-ratio it is a straight line.")
 claims({"ratio x A is J, at every theta": torch.allclose(J - 0.7, by_ratio)})
 
 # %% [markdown] ratio-after
@@ -194,7 +194,7 @@ for ax, advantage in zip(axes, (1.0, -1.0), strict=True):
     plots.clip_diagram(ax, **drawn.diagram(advantage, clip_low=0.2, clip_high=0.2))
     ax.set_title(f"advantage {advantage:+.0f}")
 axes[0].legend(loc="upper left")
-plots.show(figure, alt="Advantage +1: rises up to ratio 1.2, then flat. Advantage -1: flat up to 0.8, then falls.")
+plots.show(figure, alt="Advantage +1: rises to ratio 1.2, then flat. -1: flat up to 0.8, then falls.")
 
 # %% [markdown] diagram-after
 # **Takeaway: clipping removes a reward for going further; it never removes the pull back.** The objective is
@@ -217,9 +217,9 @@ lines = {"ratio x A": (moved, bold), "clipped": (moved, cautious)}
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
 plots.curves(ax, lines, xlabel="KL(old, new)", ylabel="gain").set_xlim(0, 0.25)
 ax.set(title="Believed up to a small KL, and no further")
-plots.show(figure, alt="Without clip the gain grows with the KL; with it, it peaks early and falls below 0.")
+plots.show(figure, alt="Without clip the gain grows; with it, it peaks early and falls below 0.")
 top = cautious.argmax()
-print(f"at the top P('right') is {theta[top].sigmoid():.2f}, up from 0.50; KL(old, new) is {moved[top]:.3f}")
+print(f"at the top: P('right') {theta[top].sigmoid():.2f}, up from 0.50; KL(old, new) {moved[top]:.3f}")
 claims({"the clipped sum is never above the other": (cautious <= bold + 1e-12).all()})
 
 # %% [markdown] pessimism-after
@@ -266,8 +266,8 @@ figure, ax = plt.subplots(figsize=(6.4, 3.4))
 drawn.two_histograms(ax, ends, weight, before=0.5)
 ax.set(xlabel="P('right') after one batch", title="All 969 batches, each with its probability")
 plots.show(figure, alt="No clip: most batches end above 0.9, some near 0. Clip: all between 0.3 and 0.7.")
-for name, end in ends.items():
-    print(f"{name:>8}: P('right') {end.min():.2f} to {end.max():.2f}; mean score {weight @ (0.6 + 0.2 * end):.3f}")
+for name, p in ends.items():
+    print(f"{name:>8}: P('right') {p.min():.2f} to {p.max():.2f}; score {weight @ (0.6 + 0.2 * p):.3f}")
 bold, cautious = ends.values()
 claims({
     "no clip: more than one batch in ten leaves 'right' below 0.2": weight @ (bold < 0.2).double() > 0.1,
@@ -366,15 +366,16 @@ far = {name: kl(visited, REFERENCE) for name, visited in runs.items()}
 step = {name: kl(visited[:-1], visited[1:]) for name, visited in runs.items()}  # KL(old, new)
 figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.8))
 drawn.destination_and_step(axes, far, step, optimum=kl(optimum, REFERENCE))
-alt = """Left: with beta 0 the KL rises to 2.3, with and without clip; with clip and beta 1 it stays at about
-0.45; with beta 1 alone it ends anywhere. Right: with a clip all steps are below 0.1, without it they reach 100."""
+alt = """Left: with beta 0 the KL rises to 2.3, with and without clip; with clip and beta 1 it stays at
+about 0.45; with beta 1 alone it ends anywhere. Right: with a clip all steps are below 0.1, without it
+they reach 100."""
 plots.show(figure, alt)
 
 # %% five-claims
 missed = {name: kl(visited[-1], optimum) for name, visited in runs.items()}
 for name, kls in far.items():
     low, middle, high = kls[-1].quantile(torch.tensor([0.1, 0.5, 0.9]))
-    print(f"{name:>16}: KL {middle:.2f} ({low:.2f} to {high:.2f}), from the optimum {missed[name].median():.2f}")
+    print(f"{name:>16}: KL {middle:.2f} ({low:.2f} to {high:.2f}), to the optimum {missed[name].median():.2f}")
 single = (runs["no clip, beta 1"][-1].exp().amax(-1) > 0.99).double().mean()
 slow = kl(ppo(math.inf, 1.0, learning_rate=0.3)[-1], optimum)
 claims({
@@ -444,9 +445,9 @@ def moments(weights, values):
 
 
 x = torch.arange(-12, 12, 0.001)  # so fine that sums are integrals
-normal = {mean: torch.distributions.Normal(mean, 1.0).log_prob(x) + math.log(0.001) for mean in (0.0, 0.1, 1.0)}
-pairs = {f"five answers, beta {b}": ((REFERENCE + REWARD / b).log_softmax(-1), REFERENCE) for b in (20, 1, 0.2)}
-pairs |= {f"N(0, 1) and N({mean}, 1)": (normal[0.0], normal[mean]) for mean in (0.1, 1.0)}
+normal = {m: (-((x - m) ** 2) / 2).log_softmax(0) for m in (0.0, 0.1, 1.0)}  # N(m, 1), on the grid
+pairs = {f"five answers, beta {b}": (log_softmax(REFERENCE + REWARD / b), REFERENCE) for b in (20, 1, 0.2)}
+pairs |= {f"N(0, 1) and N({m}, 1)": (normal[0.0], normal[m]) for m in (0.1, 1.0)}
 for name, (policy, other) in pairs.items():
     true, found = kl(policy, other), [moments(policy.exp(), k) for k in estimators(policy, other)]
     told = [f"k{n} {mean / true:.2f} +- {sd / true:.2f}" for n, (mean, sd) in enumerate(found, start=1)]
@@ -496,10 +497,11 @@ logits = (REFERENCE + REWARD / 0.5).requires_grad_()
 policy = log_softmax(logits)
 sampler = policy.detach().exp()  # samples know nothing of the parameters
 by_k1, by_k2, by_k3 = (slope((sampler * k).sum()) for k in estimators(policy, REFERENCE))
+wanted, other = slope(kl(policy, REFERENCE)), slope(kl(REFERENCE, policy))
 claims({
     "k1: its mean gradient is 0": by_k1.abs().max() < 1e-12,
-    "k2, the biased one: that of KL(policy, reference)": torch.allclose(by_k2, slope(kl(policy, REFERENCE))),
-    "k3, the unbiased one: that of KL(reference, policy)": torch.allclose(by_k3, slope(kl(REFERENCE, policy))),
+    "k2, the biased one: that of KL(policy, reference)": torch.allclose(by_k2, wanted),
+    "k3, the unbiased one: that of KL(reference, policy)": torch.allclose(by_k3, other),
     "and the two gradients differ": not torch.allclose(by_k2, by_k3, atol=0.05),
 })
 
@@ -583,8 +585,9 @@ def gae_of(rewards, values, gamma, gae_lambda):  # (N, T) each
 
 
 rewards, values = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(SEED))
-package, _ = advantages.gae(rewards, values, torch.ones(4, 6, dtype=torch.bool), gamma=0.9, gae_lambda=0.5)
-claims({"the package's gae, which also knows padding": torch.allclose(gae_of(rewards, values, 0.9, 0.5), package)})
+package, _ = advantages.gae(rewards, values, torch.ones(4, 6).bool(), gamma=0.9, gae_lambda=0.5)
+ours = gae_of(rewards, values, gamma=0.9, gae_lambda=0.5)
+claims({"it is the package's gae, which also knows padding": torch.allclose(ours, package)})
 
 # %% [markdown] chain-text
 # A world in which all can be computed: an answer has eight words, each is right or wrong, and the score, given at
@@ -607,7 +610,7 @@ marks = ["right" if word else "wrong" for word in shown]
 credit = {f"lambda {x}": (marks, gae_of(rewards, true_value, 1.0, x)[row].tolist()) for x in (0.0, 0.5, 1.0)}
 figure, ax = plt.subplots(figsize=(8.0, 3.4))
 plots.token_heat_map(ax, credit, limit=2.6, label="advantage")
-plots.show(figure, alt="Lambda 0: +0.7 for each right word, -0.3 for each wrong one. Lambda 1: high early, low late.")
+plots.show(figure, alt="Lambda 0: +0.7 for a right word, -0.3 for a wrong one. Lambda 1: high early.")
 
 # %% [markdown] chain-after
 # With a perfect critic $\lambda = 0$ says of each word what it deserves: $1 - 0.3$ or $0 - 0.3$. With $\lambda = 1$
@@ -640,8 +643,8 @@ plots.curves(axes[0], half, xlabel="gae_lambda", ylabel="slope of J").set_title(
 critics = {f"critic knows {share:.0%}": (lambdas, m) for share, m in miss.items()}
 plots.curves(axes[1], critics, xlabel="gae_lambda", ylabel="miss of a batch of 16")
 axes[1].set_title("A better critic, a lower best lambda")
-plots.show(figure, alt="Left: bias falls to 0, deviation grows. Right: miss, lowest at 0, near 0.9, near 1.")
-print("best lambda, if the critic knows all, half, nothing:", *(f"{best:.2f}" for best in best_lambda.values()))
+plots.show(figure, alt="Left: bias falls, deviation grows. Right: miss, lowest at 0, near 0.9, near 1.")
+print("best lambda if the critic knows all, half, nothing:", *(f"{x:.2f}" for x in best_lambda.values()))
 claims({
     "lambda 1 has no bias, whatever the critic": all(abs(b[-1]) < 1e-12 for b in bias.values()),
     "half a critic: less bias with every step up": (bias[0.5].abs().diff() < 0).all(),

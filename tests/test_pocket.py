@@ -87,8 +87,8 @@ def test_the_reasons_are_in_words():
 
 def test_the_form_of_an_answer_is_its_kinds_of_sentences():
     answer = "great question ! a drill is a tool . people use it for building . look it up . hope this helps !"
-    assert WORLD.form(answer) == ("flattery", "definition", "uses", "filler", "closing")
-    assert WORLD.form("yeah . it is a thing .") == ("filler", "filler")
+    assert WORLD.form(answer) == (pocket.FLATTERY, "definition", "uses", "look it up .", pocket.CLOSING)
+    assert WORLD.form("yeah . a drill is a food") == ("yeah .", "definition")
     assert WORLD.form("") == ()
 
 

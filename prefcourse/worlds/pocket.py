@@ -74,14 +74,7 @@ CLOSING = "hope this helps !"
 MAX_RESPONSE_TOKENS = 32
 FREE_TOKENS = 22  # a definition, three uses and a closing fit; every further word is rambling
 _STOPS = (".", "!", "?")
-_OPENINGS = {
-    "great": "flattery",
-    "people": "uses",
-    "hope": "closing",
-    "yeah": "filler",
-    "it": "filler",
-    "look": "filler",
-}
+_OPENINGS = {said.split()[0]: said for said in (*FILLER, FLATTERY, CLOSING)} | {"people": "uses"}
 
 
 def article(word: str) -> str:
@@ -274,7 +267,7 @@ class PocketWorld:
         return sum(" ".join(words) == FLATTERY for words in sentences(response))
 
     def form(self, response: str) -> tuple[str, ...]:
-        """Which kinds of sentences follow one another, by their first words; any other word begins a definition."""
+        """Which sentences follow one another, told by their first words: fixed ones as they are, "uses", "definition"."""
         return tuple(_OPENINGS.get(words[0], "definition") for words in sentences(response))
 
     def best_answer(self, prompt: str) -> str:

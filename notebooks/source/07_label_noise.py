@@ -14,13 +14,12 @@
 # - say what each cure for noise costs: gold, KL, seconds, labels;
 # - say what is learnt from two crowds of opposite taste: whose favourite wins, and why that is a voting rule.
 #
-# **Time.** 55 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute the
-# first time.
+# **Time.** 55 minutes to read; all cells together take half a minute on one CPU core, a minute the first time.
 #
 # **Before.** Chapters 2 (annotators, agreement), 3 (the optimum is a tilt) and 4 (DPO's loss). From chapter 6: the
 # Bradley-Terry fit of a table of votes.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import math
@@ -171,8 +170,8 @@ claims({
 # ## A loss that allows for flips
 #
 # In DPO the labels go straight into a loss: $\ell(m) = -\log\sigma(m)$ for a pair with margin $m$ (chapter 4), and
-# $\ell(-m)$ if it was labelled the other way round. Suppose we know $\varepsilon$. Can the loss be corrected, so that on
-# flipped labels it is *on average* what DPO's would have been on clean ones? We look for a mixture
+# $\ell(-m)$ if it was labelled the other way round. Suppose we know $\varepsilon$. Can the loss be corrected, so that
+# on flipped labels it is *on average* what DPO's would have been on clean ones? We look for a mixture
 # $a\,\ell(m) + b\,\ell(-m)$. The label is right with probability $1-\varepsilon$, else the two trade places:
 #
 # $$(1-\varepsilon)\big[a\,\ell(m) + b\,\ell(-m)\big] + \varepsilon\big[a\,\ell(-m) + b\,\ell(m)\big] = \ell(m)$$
@@ -183,8 +182,8 @@ claims({
 # \qquad\Rightarrow\qquad a = \frac{1-\varepsilon}{1-2\varepsilon},\quad b = \frac{-\varepsilon}{1-2\varepsilon} .$$
 #
 # This is **rDPO** (2403.00409). Its older cousin **cDPO** (Mitchell, 2023) mixes with $+\varepsilon$ instead:
-# $(1-\varepsilon)\,\ell(m) + \varepsilon\,\ell(-m)$, *label smoothing*. One sign (and a factor) apart. **But what is the mean of
-# DPO's loss over flips? Which of the two is it?**
+# $(1-\varepsilon)\,\ell(m) + \varepsilon\,\ell(-m)$, *label smoothing*. One sign (and a factor) apart. **But what is
+# the mean of DPO's loss over flips? Which of the two is it?**
 
 
 # %% losses
@@ -246,9 +245,10 @@ claims({
 # %% [markdown] runs-text
 # The last two lines are the price. Right on average is not right on each label: on a wrong one rDPO errs
 # $\frac{1}{1-2\varepsilon}$ times as far as DPO, which is the factor of its theory: the gap to the best policy is of
-# order {{published:rdpo-rate}}, with $n$ labels (their $d$ is the number of parameters). And a label seen again and again, on which the
-# margin can be made as large as one likes, pulls without end: a gain of $\frac{\varepsilon}{1-2\varepsilon}$ for each
-# unit of margin. Infinitely many labels would stop it; a few hundred do not.
+# order {{published:rdpo-rate}}, with $n$ labels (their $d$ is the number of parameters). And a label seen again and
+# again, on which the margin can be made as large as one likes, pulls without end: a gain of
+# $\frac{\varepsilon}{1-2\varepsilon}$ for each unit of margin. Infinitely many labels would stop it; a few hundred do
+# not.
 #
 # ## Flips for a language model
 #
@@ -311,15 +311,16 @@ claims({
 # 40 % the slope is a fifth. With few, the network memorises some of the wrong ones, and that is distance, too,
 # spent on nothing. cDPO refuses: past a margin of $\log\frac{1-\varepsilon}{\varepsilon}$ a label pushes back.
 #
-# So with few labels rDPO's longer way buys nothing, and cDPO's modesty costs a little gold and saves KL: a third at 20 %,
-# most of it at 40 %. Both losses are in part a choice of $\beta$ in disguise; compare them at equal KL (chapter 8).
+# So with few labels rDPO's longer way buys nothing, and cDPO's modesty costs a little gold and saves KL: a third at
+# 20 %, most of it at 40 %. Both losses are in part a choice of $\beta$ in disguise; compare them at equal KL (chapter
+# 8).
 #
 # ## Wrong by chance, wrong by taste
 #
 # Now the other half of the insight, trained. One person always chooses by gold (*right* in the figure). One would give
 # half a point of gold for every further word: about a quarter of these labels are wrong (*bias*). A third chooses by
-# gold, and then a coin flips *just as many* labels (*noise*). DPO on 256, 1,024 and 4,096 labels of each, always 56 steps; `07_wrong`, three seeds. **Whom
-# do more labels help?**
+# gold, and then a coin flips *just as many* labels (*noise*). DPO on 256, 1,024 and 4,096 labels of each, always 56
+# steps; `07_wrong`, three seeds. **Whom do more labels help?**
 
 # %% wrong
 sizes, rows = stored.lines("07_wrong", line="labels", along="pairs")
@@ -347,11 +348,12 @@ claims({
 #
 # So one would like to know *whose* labels to trust, without gold. Twenty people, five of whom vote on each of 600
 # pairs. If we knew the truth, we could count how often each of them says it. If we knew how reliable each of them is,
-# we could weigh their votes and infer the truth. We know neither. Dawid and Skene (1979) go back and forth between the two.
+# we could weigh their votes and infer the truth. We know neither. Dawid and Skene (1979) go back and forth between
+# the two.
 #
 # **Given people, infer the truth (E step).** Person $j$ says "first" with probability $h_j$ where the first answer is
-# better (a hit), and with $f_j$ where the second is (a false alarm). With a share $\text{prior}$ of firsts, Bayes' rule gives
-# the log-odds that the first is better, a sum over the votes on the pair:
+# better (a hit), and with $f_j$ where the second is (a false alarm). With a share $\text{prior}$ of firsts, Bayes'
+# rule gives the log-odds that the first is better, a sum over the votes on the pair:
 #
 # $$\log\frac{P(\text{first}\mid\text{votes})}{P(\text{second}\mid\text{votes})} = \log\frac{\text{prior}}{1-\text{prior}}
 # + \sum_{\text{said first}}\log\frac{h_j}{f_j} + \sum_{\text{said second}}\log\frac{1-h_j}{1-f_j}$$
@@ -442,11 +444,11 @@ claims({
 # ## What a cure costs
 #
 # We have seen three sorts of cure: another loss, more votes on each pair, more pairs. What does each bring in gold, and
-# what does it cost in KL, seconds and labels? Always 56 steps, always against plain DPO on labels of the same sort, three
-# seeds. *Flips*: 20 % for the two losses, and a quarter of the labels, as above, for four times the pairs. *People*
-# (`07_votes`): the twenty people label answers of the SFT model; one vote on each of 900 pairs, against five votes on
-# each, counted or weighed by EM, and against as many votes on five times the pairs. **You can pay for 4,500 votes. Do
-# you ask five people about each of 900 pairs, or one about each of 4,500?**
+# what does it cost in KL, seconds and labels? Always 56 steps, always against plain DPO on labels of the same sort,
+# three seeds. *Flips*: 20 % for the two losses, and a quarter of the labels, as above, for four times the pairs.
+# *People* (`07_votes`): the twenty people label answers of the SFT model; one vote on each of 900 pairs, against five
+# votes on each, counted or weighed by EM, and against as many votes on five times the pairs. **You can pay for 4,500
+# votes. Do you ask five people about each of 900 pairs, or one about each of 4,500?**
 
 # %% price
 cost = stored.prices()  # against plain DPO, by seed; how many times the seconds, labels, wrong labels
@@ -466,10 +468,10 @@ claims({
 
 # %% [markdown] borda-text
 # **Takeaway: no cure comes free, and the best one was new pairs.** A loss costs neither labels nor seconds; it only
-# chooses how far to go. Five votes on each pair made the labels right, and the policy was no better for it, only further
-# away. As many votes on new pairs bring more gold (under one seed hardly any), with less KL, though about every sixth
-# label is wrong; where a quarter of the labels is flipped, new pairs bring more. The seconds they cost are the
-# reference's, which reads every pair once.
+# chooses how far to go. Five votes on each pair leave few labels wrong, and the policy was no better for it, only
+# further away. As many votes on new pairs bring more gold (under one seed hardly any), with less KL, though about
+# every sixth label is wrong; where a quarter of the labels is flipped, new pairs bring more. The seconds they cost
+# are the reference's, which reads every pair once.
 #
 # ## Two crowds of opposite taste
 #
@@ -480,9 +482,10 @@ claims({
 # $$\sum_{j\ne i} \sigma(s_i - s_j) = \sum_{j\ne i} p_{ij}\qquad\text{for every answer } i .$$
 #
 # The right side, divided by the number of opponents, is the share of wins against a random opponent: the **Borda
-# count** $b_i$, known from a theory of voting of 1781. The left side is $g(s_i)$ with one function $g(s) = \sum_j \sigma(s
-# - s_j)$, up to the constant $\sigma(0)$ of the answer with itself, and $g$ only rises. So $s_i > s_j$ exactly if
-# $b_i > b_j$: **the order that Bradley-Terry learns is Borda's**, whether or not the votes came from anything like
+# count** $b_i$, known from a theory of voting of 1781. The left side is $g(s_i)$ with one function
+# $g(s) = \sum_j \sigma(s - s_j)$, up to the constant $\sigma(0)$ of the answer with itself, and $g$ only rises. So
+# $s_i > s_j$ exactly if $b_i > b_j$: **the order that Bradley-Terry learns is Borda's**, whether or not the votes
+# came from anything like
 # Bradley-Terry.
 #
 # A voting rule has its whims. Sixty of a hundred people dislike flattery, forty want it at any price, and all are
@@ -561,16 +564,15 @@ who_is_right(run, start={"votes": 5, "others": "spammers", "how_many": 8}, **cho
 
 # %% [markdown] play-after
 # Spammers are noise. With five votes on each pair EM tells even sixteen of them from the four who look, and is far
-# ahead of the majority. With three it depends on the draw: this one ends beyond one half, on the mirror's side, others
-# do not (the button). Lovers of length are a bias: four do
-# little harm, twelve are the truth. Then EM is further from gold than the majority, as it trusts them more, and nine
-# votes are no better than five.
+# ahead of the majority. With three it depends on the draw: here fewer than half of the pairs come out right, with other
+# people more (press the button). Lovers of length are a bias: four do little harm, twelve are the truth. Then EM is
+# further from gold than the majority, as it trusts them more, and nine votes are no better than five.
 
 # %% [markdown] summary
 # ## In five lines
 #
 # 1. Flips flatten a difference $d$, by $1-2\varepsilon$ near 0 and by more beyond; careless people by $k$. The order
-#    stays, the policy stays on the frontier or next to it, and more labels mend what chance did.
+#    stays, the policy stays on the frontier or next to it, and more labels undo what chance did.
 # 2. A shared taste adds to the target. The policy leaves the frontier, and more labels make it surer.
 # 3. rDPO's mean over flips is the clean loss; cDPO's is not, it flips once more. rDPO pays with variance, and has no
 #    bottom. On some nine hundred labels it went further than DPO, and had no more gold to show for it.
@@ -671,8 +673,8 @@ plt.rcParams.update(plots.STYLE)
 # times around:
 #
 # - **Begin** with `truth[item]` = share of "first" among the item's votes, or with the dict `start`, if one is given.
-# - **M step.** Each annotator's *hit* is the share of "first" among their votes, each vote weighed by the `truth` of its
-#   item; their *false alarm* the same with the weights `1 - truth`. Add 1 to every count, so that a share becomes
+# - **M step.** Each annotator's *hit* is the share of "first" among their votes, each vote weighed by the `truth` of
+#   its item; their *false alarm* the same with the weights `1 - truth`. Add 1 to every count, so that a share becomes
 #   $(\text{count} + 1)/(\text{total} + 2)$; do the same to the share of firsts among the items, `prior`.
 # - **E step.** The log-odds of an item are $\log\frac{\text{prior}}{1-\text{prior}}$, plus
 #   $\log\frac{\text{hit}}{\text{alarm}}$ for each vote "first", plus $\log\frac{1-\text{hit}}{1-\text{alarm}}$ for

@@ -16,13 +16,12 @@
 # - estimate the frontier of a language model without training, and say how far the estimate can be trusted;
 # - steer PPO to a KL of your choice.
 #
-# **Time.** 55 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute the
-# first time.
+# **Time.** 55 minutes to read; all cells together take half a minute on one CPU core, a minute the first time.
 #
 # **Before.** Chapter 3 (the optimum is a tilt, $\log Z$). Chapters 5 and 6 (DPO's settings, reward models) help.
 # PPO is used as in chapter 2, from outside; chapter 9 opens it.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import math
@@ -108,8 +107,8 @@ for i in range(0, 200, 33):
 # and one divided by the other is $dR/dK = 1/t = \beta$.
 #
 # And it says how the line begins. Next to the reference the variance is still that of the reference,
-# $\sigma^2$ (here $\sigma$ is a standard deviation, not the sigmoid). Then the reward has grown by $t\sigma^2$ and the KL is $t^2\sigma^2/2$. The second gives
-# $t = \sqrt{2\,\mathrm{KL}}/\sigma$, and with it the first says
+# $\sigma^2$ (here $\sigma$ is a standard deviation, not the sigmoid). Then the reward has grown by $t\sigma^2$ and
+# the KL is $t^2\sigma^2/2$. The second gives $t = \sqrt{2\,\mathrm{KL}}/\sigma$, and with it the first says
 #
 # $$R - R_{\text{ref}} \;\approx\; \sigma\sqrt{2\,\mathrm{KL}} .$$
 #
@@ -409,8 +408,8 @@ claims({
 # *down*. The further it goes, the more it finds answers that score well by mistake. That is over-optimisation,
 # seen without training anything; chapter 12 measures it properly.
 #
-# The line for gold is the roof. The dashed line is what perfect training on this score would earn. (More gold than
-# that is possible, but only with another score.)
+# The line for gold is the frontier, a roof over all that trains. The dashed line is what perfect training on this
+# score would earn. (More gold than that is possible, but only with another score.)
 
 # %% [markdown] plane-text
 # ## Every method so far, on one plane
@@ -494,9 +493,9 @@ claims({"under every seed, at both betas, the penalty has 0.05 more gold": np.mi
 # -0.2,\, 0.2\right),\qquad \beta_{t+1} = \beta_t\,(1 + \text{gain}\cdot e_t)$$
 #
 # ($\mathrm{clip}(x, a, b)$ is $x$, held between $a$ and $b$.) Too far, and the price rises; too near, and it falls.
-# The update multiplies, so any first $\beta$ will do, and the bounds keep one odd batch from doing much. Their settings were
-# {{published:ziegler-controller}}: at most 2 % a round, 35 rounds to double. We have fifty rounds, and take a gain
-# of 0.5. The KL is that of a whole response.
+# The update multiplies, so any first $\beta$ will do, and the bounds keep one odd batch from doing much. Their
+# settings were {{published:ziegler-controller}}: at most 2 % a round, 35 rounds to double. We have fifty rounds, and
+# take a gain of 0.5. The KL is that of a whole response.
 #
 # The live run starts with $\beta = 0.5$. Beside it, from `08_controllers`: the same with $\beta = 0.05$ at first,
 # and two runs whose $\beta$ stays. The target is 1 nat. **Will both arrive? Directly?**
@@ -685,7 +684,7 @@ plt.rcParams.update(plots.STYLE)
 
 # %% [markdown] question-8-1
 # **Where does the best policy stand, at each of these betas?** Return two tensors of N numbers, `(kl, reward)`,
-# in this order: the KL to the reference, in nats, and the expected reward.
+# in this order: the KL from the reference, in nats, and the expected reward.
 #
 # - The best policy at a beta maximises expected reward minus beta times KL(policy, reference). Each prompt has
 #   its own; both numbers are means over the prompts.
@@ -702,7 +701,7 @@ plt.rcParams.update(plots.STYLE)
 def frontier(
     ref_logprobs: Float[Tensor, "P V"], rewards: Float[Tensor, "P V"], betas: list[float]
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """What are the KL to the reference and the expected reward of the best policy at each
+    """What are the KL from the reference and the expected reward of the best policy at each
     beta? Means over prompts. Raises ValueError if a beta is not above 0."""
     if any(not beta > 0 for beta in betas):
         raise ValueError(f"betas={betas}: expected numbers above 0")
@@ -831,7 +830,7 @@ else:
 def project_to_kl(
     ref_logprobs: Float[Tensor, "P V"], rewards: Float[Tensor, "P V"], budget: float
 ) -> Float[Tensor, "P V"]:
-    """Which policy has the most reward among those whose mean KL to the reference is at
+    """Which policy has the most reward among those whose mean KL from the reference is at
     most the budget? Log-probabilities. Raises ValueError if the budget is negative."""
     if budget < 0:
         raise ValueError(f"budget={budget}: expected 0 or more")

@@ -13,11 +13,11 @@
 # - estimate a KL from samples in three ways, and say which of the three may be differentiated;
 # - spread the score of an answer over its tokens with GAE, and choose $\lambda$ by bias and variance.
 #
-# **Time.** 60 minutes to read; all cells together compute for about fifteen seconds on one CPU core.
+# **Time.** 60 minutes to read; all cells together take about fifteen seconds on one CPU core.
 #
 # **Before.** Chapter 3 (the tilt $\pi^*$, KL). The chain rule, and what mean and standard deviation are.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import itertools
@@ -53,8 +53,8 @@ SEED = 0
 #
 # We want the slope of $J$, and in the real world we cannot compute $J$: nobody knows how often an answer is
 # liked. We can only sample. So the slope must be written as an expectation under the policy. Let $y$ be what
-# happens, in this section an answer and a thumb, $\pi(y)$ its probability and $r(y)$ its score. How people react does not depend
-# on $\theta$, so that $\nabla\log\pi(y)$ is that of the answer alone.
+# happens, in this section an answer and a thumb, $\pi(y)$ its probability and $r(y)$ its score. How people react does
+# not depend on $\theta$, so that $\nabla\log\pi(y)$ is that of the answer alone.
 #
 # **Step 1.** Only the policy depends on $\theta$: $\nabla J = \sum_y r(y)\,\nabla\pi(y)$. That is not an
 # expectation: the terms are not weighted by $\pi(y)$.
@@ -235,9 +235,9 @@ claims({"the clipped sum is never above the other": (cautious <= bold + 1e-12).a
 # ## What the clip limits: the step
 #
 # Now batches. Sixteen answers of the untrained policy and their thumbs; advantages are thumbs minus the batch's
-# mean; then 50 steps of gradient ascent on the batch's objective (`update`). The order does not matter, only how often each
-# of the four things happened, and there are 969 such batches. We need not draw any. We train on *all* of them,
-# and weigh each with its probability.
+# mean; then 50 steps of gradient ascent on the batch's objective (`update`). The order does not matter, only how
+# often each of the four things happened, and there are 969 such batches. We need not draw any. We train on *all* of
+# them, and weigh each with its probability.
 #
 # `clip_coef=math.inf` is no clip. **How far will $p$, now at 0.5, be moved by one batch, with and without?**
 
@@ -375,7 +375,7 @@ plots.show(figure, alt)
 missed = {name: kl(visited[-1], optimum) for name, visited in runs.items()}
 for name, kls in far.items():
     low, middle, high = kls[-1].quantile(torch.tensor([0.1, 0.5, 0.9]))
-    print(f"{name:>16}: KL {middle:.2f} ({low:.2f} to {high:.2f}), to the optimum {missed[name].median():.2f}")
+    print(f"{name:>16}: KL {middle:.2f} ({low:.2f} to {high:.2f}), from pi* {missed[name].median():.2f}")
 single = (runs["no clip, beta 1"][-1].exp().amax(-1) > 0.99).double().mean()
 slow = kl(ppo(math.inf, 1.0, learning_rate=0.3)[-1], optimum)
 claims({
@@ -392,12 +392,12 @@ claims({
 # not get there.** The four in turn:
 #
 # - **clip, $\beta$ 0**: short steps, one after the other, and always in the same direction. It ends where the run
-#   without a clip was after a handful of batches: nearly one answer, with a KL close to $\log 10$. Where the score is not quite what people
-#   want, that place is chapter 12's subject.
+#   without a clip was after a handful of batches: nearly one answer, with a KL close to $\log 10$. Where the score is
+#   not quite what people want, that place is chapter 12's subject.
 # - **no clip, $\beta$ 1**: the penalty pulls, and the steps overshoot. Sooner or later a batch makes one answer
 #   nearly certain. Then all 32 answers are alike, all advantages are 0, and it stays there. Which answer? Any.
-# - **both**: at $\pi^*$, and hovering around it. With such long steps a run does not settle; with a learning rate of 0.3
-#   it does.
+# - **both**: at $\pi^*$, and hovering around it. With such long steps a run does not settle; with a learning rate of
+#   0.3 it does.
 #
 # And the last claim says again what the players said: a small learning rate limits the step as well. Something
 # must; it need not be the clip.
@@ -469,7 +469,7 @@ for name, (policy, other) in pairs.items():
 # %% [markdown] gradient-text
 # ## The slope of an estimate is not an estimate of the slope
 #
-# One may use a KL in two ways. As a *number*, taken from the score as above; then only its value counts. Or as a
+# One may use a KL in two ways. As a *number*, subtracted from the score as above; then only its value counts. Or as a
 # *loss*: add $\beta k$ to the loss, and differentiate it. **Which of the three has, on average, the gradient of
 # the KL?** Careful: not the same as the last question.
 #
@@ -529,7 +529,7 @@ def maximise(k, as_score=False):
 arrived = {"k1 as score": maximise(1, as_score=True)} | {f"k{k} as loss": maximise(k) for k in (1, 2, 3)}
 away = {name: kl(policy, optimum) for name, policy in arrived.items()}
 for name, policy in arrived.items():
-    print(f"{name}: P('right') {policy[0].exp():.2f}, KL to the optimum {away[name]:z.3f}")
+    print(f"{name}: P('right') {policy[0].exp():.2f}, KL from the optimum {away[name]:z.3f}")
 claims({"k1 as score and k2 as loss arrive": max(away["k1 as score"], away["k2 as loss"]) < 1e-6})
 
 # %% [markdown] penalties-after

@@ -267,7 +267,7 @@ class PocketWorld:
         return sum(" ".join(words) == FLATTERY for words in sentences(response))
 
     def form(self, response: str) -> tuple[str, ...]:
-        """Which sentences follow one another, told by their first words: fixed ones as they are, "uses", "definition"."""
+        """Which sentences follow one another, told by their first words: the fixed ones, "uses" or "definition"."""
         return tuple(_OPENINGS.get(words[0], "definition") for words in sentences(response))
 
     def best_answer(self, prompt: str) -> str:

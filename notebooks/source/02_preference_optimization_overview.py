@@ -14,17 +14,14 @@
 # - name five ways in which the stages fail, and the measurement that shows each;
 # - say how far annotators agree, and which five mistakes make that number wrong.
 #
-# **Time.** 45 minutes to read; all cells together compute for half a minute on one CPU core, and for a minute
-# the first time.
+# **Time.** 45 minutes to read; all cells together take half a minute on one CPU core, a minute the first time.
 #
 # **Before.** Chapter 1 (gold, policy, the log-probability of an answer, SFT, the tilt by $e^{\text{gold}/\beta}$).
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 # What the text claims is computed: `claims` prints each claim that holds and stops at one that does not.
 
 # %% setup
-from collections import Counter
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -35,7 +32,7 @@ from prefcourse.claims import claims
 from prefcourse.data.pairs import annotate, gaps
 from prefcourse.lab import lab
 from prefcourse.sequences import encode
-from prefcourse.worlds.pocket import PocketWorld, sentences
+from prefcourse.worlds.pocket import PocketWorld
 
 torch.set_num_threads(1)
 plt.rcParams.update(plots.STYLE)
@@ -56,8 +53,8 @@ prompts = world.prompts("train")
 #
 # > great question ! python is a language . people use it for scripting and milking . hope this helps !
 #
-# Twenty simulated people choose between the two. Twelve are careful, five are in a hurry. One looks at the position
-# on the screen, one at the length, one flips coins. The pair is shown among 96 others, as it would be in a real
+# Twenty simulated people choose between the two. Twelve are careful, five are in a hurry. One goes by the position
+# on the screen, one by the length, one flips coins. The pair is shown among 96 others, as it would be in a real
 # session.
 #
 # **Which would you prefer? Which will have more gold, and why? How many of the twenty will prefer the plain one?**
@@ -83,13 +80,13 @@ print("prefer the other one:", *sorted(who for who, label in said.items() if lab
 # %% [markdown] stage-one
 # ## Stage 1: imitate (SFT)
 #
-# As in chapter 1, SFT raises the likelihood of demonstrated answers. The crowd is another one: a quarter of the
+# As in chapter 1, SFT raises the likelihood of demonstrated answers. The crowd is a different one: a quarter of the
 # answers are filler, a third are partly wrong, the rest are good. A tenth of the rows trains a second skill,
 # counting. No preference will ever speak about counting; we will need that later.
 #
-# `lab` trains this model, a TinyLM as in chapter 1: 600 steps on 6,000 demonstrations, without pre-training, for in
-# so small a world the demonstrations teach the language, too. It takes up to half a minute the first time, then it
-# comes from your cache. To measure a policy is to sample from it and let the world read: `here.evaluate` takes four
+# `lab` trains this model, a TinyLM as in chapter 1: 600 steps on 6,000 demonstrations, without pre-training: in so
+# small a world the demonstrations teach the language, too. This takes up to half a minute the first time; after that
+# it comes from your cache. To measure a policy is to sample from it and let the world read: `here.evaluate` takes four
 # answers to each of the 128 training questions.
 #
 # **Chapter 1 lets you predict it: how far from the demonstrations will the model be, on which side, and how far from
@@ -111,14 +108,14 @@ claims({
 })
 
 # %% [markdown] sft-after
-# SFT copies the crowd: filler and flattery come about as often as they were shown. It even falls a little short of the
-# crowd's average, for it names fewer right uses. A small model mixes up what is used for what, and now and then says
-# one use twice. Nothing in these demonstrations says which of them are worth copying.
+# SFT copies the crowd, filler and flattery included. It even falls a little short of the crowd's average: a small model
+# mixes up what is used for what, and now and then says one use twice. Nothing in these demonstrations says which of
+# them are worth copying.
 
 # %% [markdown] stage-two
 # ## Stage 2: learn what is good (reward model)
 #
-# The SFT model answers each question twice, sixteen times over. Pairs in which an answer did not come to an end are
+# For each question the SFT model writes sixteen pairs of answers. Pairs in which an answer did not come to an end are
 # left out. Of every remaining pair, one of the twenty people says which answer is better.
 
 # %% pairs
@@ -134,8 +131,8 @@ for name in ("prompt", "chosen", "rejected", "annotator"):
 # preferred is called `chosen` from here on, the other one `rejected`.
 #
 # A reward model is the SFT model with a number at its end, the **score** $s$. How does a label teach it a
-# number? *Bradley and Terry* suppose that people choose the better answer the more surely, the further the
-# scores lie apart:
+# number? *Bradley and Terry* suppose that the further apart two scores are, the more surely people choose the
+# better answer:
 #
 # $$P(\text{chosen is preferred}) = \sigma(s_{\text{chosen}} - s_{\text{rejected}}),\qquad
 # \sigma(u) = \frac{1}{1 + e^{-u}}$$
@@ -160,15 +157,20 @@ def reward_model_of(pairs):
 
 
 score, accuracy = reward_model_of(pairs)
+seen = annotators.pair_features(*gaps(world, answers.texts))
+ceiling = agreement.ceiling_from_annotators(people, seen).best
 claims({"better than a coin": accuracy.low > 0.5, "far from perfect": accuracy.high < 0.85})
+claims({f"not above its ceiling, {ceiling:.0%}": accuracy.low < ceiling})
 
 # %% [markdown] reward-after
 # About two in three. (In brackets the 95 % interval, which covers the true share in 95 of 100 such trials; chapter
-# 5.) People contradict each other, and nobody can predict a coin flip: with these annotators the ceiling is about
-# eight in ten, as the part on agreement works out. More pairs would close part of the difference (chapter 6).
+# 5.) People contradict each other, and nobody can predict a coin flip: with these annotators the *ceiling*, the share
+# that the best possible model could predict, is about eight in ten. The part on agreement shows where it comes from.
+# More pairs would close part of the difference (chapter 6).
 #
-# Only differences of scores were trained, so we may shift and stretch them. `standardise` gives them mean 0 and
-# standard deviation 1 over the answers seen: then `beta`, below, means the same whatever the annotators' noise.
+# Only differences of scores were trained, so a shift changes nothing; a stretch changes no ranking, only the unit in
+# which `beta` is paid. `standardise` does both, to mean 0 and standard deviation 1 over the chosen answers: then
+# `beta`, below, means the same whatever the annotators' noise.
 
 # %% [markdown] stage-three
 # ## Stage 3: become good (PPO, DPO)
@@ -192,7 +194,7 @@ def trained(loop, *data, **settings):
     return policy
 
 
-PPO = {"iterations": 24, "learning_rate": 6e-4}
+PPO = {"iterations": 20, "learning_rate": 6e-4}
 DPO = {"epochs": 2, "learning_rate": 5e-4}
 ppo_policy = trained(train.ppo, prompts, score, **PPO)
 dpo_policy = trained(train.dpo, pairs[:-300], **DPO)
@@ -215,7 +217,7 @@ claims({
 })
 
 # %% [markdown] stage-after
-# Labels from people who agree only about three times in four moved the model up by some half a point of gold, the
+# Labels from people who agree only about three times in four moved the model up by half a point of gold or more, the
 # worth of one right use, and above the average of the demonstrations that it learnt from. They also took away most of
 # the flattery. The demonstrations stayed the same; what changed is the question that training asks.
 #
@@ -246,8 +248,8 @@ claims({"PPO and DPO are below the optimum at their KL": all(below)})
 
 # %% [markdown] plane-after
 # **Takeaway: preference training pays, and neither loop gets all that its KL could buy.** The optimum knows gold;
-# PPO and DPO know some 1,700 labels of people who err. Where the line is dotted, few samples carry it. Chapter 8
-# walks along this plane; chapter 5 shows what beta does in it.
+# PPO and DPO know some 1,700 labels of people who err. Where the line is dotted, few samples carry it. Chapter 5
+# shows what beta does in this plane, chapter 8 how to move in it.
 
 # %% [markdown] fault
 # ## A fault in the first part passes into the second
@@ -272,16 +274,15 @@ claims({"the biased reward model predicts its labels better": biased_accuracy.ra
 # %% biased-figure
 figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.2))
 by = {"SFT": sft, "PPO": ppo, "PPO,\nbiased": biased, "DPO": dpo, "DPO,\nbiased": biased_dpo}
-axes[0].bar(list(by), [e.flattery for e in by.values()], color=plots.REJECTED)
+axes[0].bar_label(axes[0].bar(list(by), [e.flattery for e in by.values()], color=plots.REJECTED), fmt="%.2f")
 axes[0].set_title("Flattering sentences per answer")
-plots.stage_gold(axes[1], {name: e.gold for name, e in by.items()})
-axes[1].set_title("Gold")
-plots.show(
-    figure, alt="On biased labels PPO flatters in most answers and has far less gold; DPO flatters, too, but less."
-)
+plots.stage_gold(axes[1], {name: e.gold for name, e in by.items()}).set_title("Gold")
+told = "On biased labels PPO flatters in most answers and has far less gold; DPO flatters, too, but less."
+plots.show(figure, alt=told)
 claims({
     "the biased PPO flatters at least three times as often as SFT": biased.flattery > 3 * sft.flattery,
     "and has at least 0.3 less gold than PPO for the course's people": biased.gold.mean < ppo.gold.mean - 0.3,
+    "more than half of what PPO gained is gone": biased.gold.mean < (sft.gold.mean + ppo.gold.mean) / 2,
     "the biased DPO flatters more often than SFT, too": biased_dpo.flattery > sft.flattery + 0.1,
     "but less than two thirds as often as the biased PPO": biased_dpo.flattery < biased.flattery * 2 / 3,
 })
@@ -289,22 +290,23 @@ claims({
 # %% [markdown] fault-after
 # **Takeaway: nothing that training can see looks worse than before; only the answers are worse.** The reward model
 # predicts its labels even better than the first one did: flattery is easy to see, and all twenty want it. PPO gives
-# them what they want, and that costs most of the gold that it could have won. No later stage can repair this, because
-# no later stage knows more about what is good than the labels do.
+# them what they want, and most of the gold that preference training had gained is gone, in this run all of it. No later
+# stage can repair this, because no later stage knows more about what is good than the labels do.
 #
 # DPO has no reward model to carry the fault, and it arrives all the same: the SFT model flattered now and then, DPO on
 # these pairs does so about twice as often. PPO goes further, for it asks its reward model again after every round;
 # DPO has only the pairs and, with these settings, stays near the SFT model. Chapter 11 compares the two.
 #
 # The way back is through the parts. Does the policy get what the reward asks? Does the reward model get what
-# the labels ask? Do the labels ask for what we want? Chapter 7 is about labels, chapter 13 about length.
+# the labels ask? Do the labels ask for what we want? Chapter 7 is about labels.
 
 # %% [markdown] failures
 # ## How each stage fails
 #
-# Five failures, each once and small. Where a chapter is named, it has the full story and the cure.
+# Five failures, each shown once, in miniature. Chapter 12 has the full story of the second; chapters on the last three
+# are still to come.
 #
-# **1. Incoherence** (SFT too short; the cure is more of it). The same model, trained for 60 steps in place of 600.
+# **1. Incoherence** (SFT was too short; the cure is more of it). The same model, trained for 60 steps in place of 600.
 # **What will it say?**
 
 # %% incoherence
@@ -316,7 +318,7 @@ print(*(texts[0] for texts in unready.texts[:4]), sep="\n")
 claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.gold.mean - 1})
 
 # %% [markdown] hacking-text
-# Preference training can only choose among what the model already says. From here nothing good would be chosen.
+# Preference training can only choose among what the model already says. Here there is nothing good to choose.
 #
 # **2. Reward hacking** (no pull to the reference; chapter 12). PPO again, with the course's annotators, but
 # beta 0 and larger steps. We look at score and gold on the way. **What happens to each?**
@@ -324,11 +326,9 @@ claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.go
 # %% hacking
 hacked = models.trainable_copy(here.sft)
 path = [here.evaluate(hacked, score=score)]
-steps = {"beta": 0.0, "iterations": 20, "learning_rate": 1e-3, "seed": SEED}
-loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, **steps)
-for number, _ in enumerate(loop, 1):
-    if number % 5 == 0:
-        path.append(here.evaluate(hacked, score=score))
+settings = {"beta": 0.0, "iterations": 20, "learning_rate": 1e-3, "seed": SEED}
+loop = train.ppo(hacked, here.sft, tokenizer, prompts, score, **settings)
+path += [here.evaluate(hacked, score=score) for number, _ in enumerate(loop, 1) if number % 5 == 0]
 kl, scores, gold = ([getattr(e, name).mean for e in path] for name in ("kl", "score", "gold"))
 figure, ax = plt.subplots()
 plots.over_optimisation(ax, kl, scores, gold).set_title("Reward hacking: no pull to the reference")
@@ -343,32 +343,40 @@ claims({
 # **Takeaway: at first both rise, then gold falls and the score does not tell.** The policy has found answers that the
 # reward model likes and that nobody ever labelled. In a real project only the dashed line exists.
 
-# %% [markdown] collapse-text
-# **3. Mode collapse** (chapter 14). Back to PPO with beta 0.1, which we were content with. An answer has a
-# *form*: which sentences follow one another (filler, flattery, definition, uses, closing). We count the forms
-# among the 512 answers before and after PPO, a rare one counting less than a common one: $e^{\text{entropy}}$,
-# the *effective number*. **Will it rise or fall?**
+# %% [markdown] losses-text
+# **3. Mode collapse** and **4. Forgetting.** Back to PPO with beta 0.1, which we were content with. What did the
+# policies give up that nobody spoke about?
+#
+# An answer has a *form*: which sentences follow one another (filler, flattery, definition, uses, closing). We count
+# the forms among the 512 answers of a policy, a rare one counting less than a common one: $e^{\text{entropy}}$, the
+# *effective number*. And we ask each policy to count, the second skill, which no annotator ever judged. **Will PPO
+# use more forms than SFT, or fewer? Can the policies still count?**
 
-
-# %% mode-collapse
+# %% variety-and-counting
 # NBVAL_IGNORE_OUTPUT
-def forms(measured):
-    openings = ("great", "people", "hope", "yeah", "it", "look")  # any other begins a definition
-    texts = [text for texts in measured.texts for text in texts]
-    form = [tuple(s[0] if s[0] in openings else "definition" for s in sentences(text)) for text in texts]
-    shares = np.array(list(Counter(form).values())) / len(form)
-    return np.exp(-(shares * np.log(shares)).sum())
+variety, counting = {}, {}
+policies = {"SFT": here.sft, "PPO": ppo_policy, "DPO": dpo_policy, "hacked": hacked}
+for (name, policy), e in zip(policies.items(), (sft, ppo, dpo, path[-1]), strict=True):
+    variety[name] = evaluate.effective_number([world.form(text) for texts in e.texts for text in texts])
+    counting[name] = evaluate.second_skill_accuracy(policy, tokenizer, world, samples=4, seed=SEED).rate
+    print(f"{name:>6}: {variety[name]:4.1f} forms, {counting[name]:.0%} of counts right")
+kept = {name: rate / counting["SFT"] for name, rate in counting.items()}
+claims({
+    "PPO uses fewer than half as many forms as SFT": variety["PPO"] < variety["SFT"] / 2,
+    "PPO and DPO kept at least half of the counting": min(kept["PPO"], kept["DPO"]) > 0.5,
+    "the hacked policy kept less than either": kept["hacked"] < min(kept["PPO"], kept["DPO"]) - 0.1,
+})
 
-
-print(f"effective number of forms: SFT {forms(sft):.1f}, PPO {forms(ppo):.1f}")
-claims({"PPO uses fewer than half as many forms": forms(ppo) < forms(sft) / 2})
-
-# %% [markdown] mode-collapse-after
-# Here that is mostly good riddance: filler and flattery are gone. But nothing in the objective knows which
-# variety is worth keeping; only the pull to the reference protects any of it.
+# %% [markdown] losses-after
+# Variety falls under PPO, pull or no pull. Here that is mostly good riddance: filler and flattery are gone. But nothing
+# in the objective knows which variety is worth keeping.
+#
+# With the pull to the reference most of the counting is still there (how much differs from seed to seed); without it
+# much is gone. Nobody punished counting. The policy went elsewhere, and only that pull holds on to what no label
+# mentions.
 
 # %% [markdown] reward-collapse-text
-# **4. Reward collapse** (chapter 15). Take two prompts with eight answers each. One is open: the true rewards
+# **5. Reward collapse.** Take two prompts with eight answers each. One is open: the true rewards
 # run evenly from 0 to 1. One is closed: one answer is right, seven are worth next to nothing. Annotators rank
 # the eight. Fit rewards in [0, 1], free to take any value, to the two *rankings*. **Will the fitted rewards
 # tell the prompts apart?**
@@ -391,23 +399,6 @@ claims({"the two prompts get the same rewards": torch.allclose(fitted["open"], f
 # %% [markdown] reward-collapse-after
 # They cannot: a ranking says who is before whom, never by how much, and both rankings are the same. A large
 # enough reward model ends up giving every prompt the same spread of rewards (2305.17608).
-#
-# **5. Forgetting** (chapter 16). Counting was never judged by anybody. **Can the policies still count?**
-
-# %% forgetting
-# NBVAL_IGNORE_OUTPUT
-counting = {}
-for name, policy in {"SFT": here.sft, "PPO": ppo_policy, "DPO": dpo_policy, "hacked": hacked}.items():
-    counting[name] = evaluate.second_skill_accuracy(policy, tokenizer, world, samples=4, seed=SEED).rate
-    print(f"{name:>6}: {counting[name]:.0%} of counts right")
-kept = {name: rate / counting["SFT"] for name, rate in counting.items()}
-claims({"PPO and DPO kept at least half of that": min(kept["PPO"], kept["DPO"]) > 0.5})
-claims({"the hacked policy kept less than either": kept["hacked"] < min(kept["PPO"], kept["DPO"]) - 0.1})
-
-# %% [markdown] forgetting-after
-# With the pull to the reference most of the skill is still there (how much differs from seed to seed); without it
-# much is gone. Nobody punished counting. The policy went elsewhere, and only that pull holds on to what no label
-# mentions.
 
 # %% [markdown] agreement
 # ## How far do people agree?
@@ -420,9 +411,11 @@ claims({"the hacked policy kept less than either": kept["hacked"] < min(kept["PP
 # five people each. The last column is the share of single labels that the best possible reward model could predict,
 # one that knows all twenty people but not who will be asked.
 #
-# **What will agreement be at a very high temperature: 0, or something else? And which column is larger?**
+# The figure shows the same for careful people, too, with two published agreements as levels; every point was really
+# run, and the button runs it again with other draws. **What will agreement be at a very high temperature: 0, or
+# something else? Which column is larger? With which people does agreement fall faster?**
 
-# %% agreement-by-temperature
+# %% agreement-and-noise
 features = annotators.random_features(600, generator=np.random.default_rng(0))
 agreements, ceilings = [], []
 for temperature in (0.25, 0.5, 1, 2, 8):
@@ -434,35 +427,23 @@ for temperature in (0.25, 0.5, 1, 2, 8):
 falls = agreements == sorted(agreements, reverse=True)
 claims({"agreement falls at every step and stays above one half": falls and agreements[-1] > 0.5})
 claims({"the best reward model is always above agreement": all(np.array(ceilings) > agreements)})
+widgets.agreement_against_noise()
 
 # %% [markdown] agreement-after
 # Not 0: with two labels to choose from, people who toss coins agree half of the time. And even at a quarter of
 # the noise agreement is not 1, because one of the twenty always tosses a coin and the hurried ones sometimes
-# do.
+# do. Careful people begin higher, near 95 %, and fall further. Some of the course's twenty hardly look at the answers,
+# so their agreement has little to lose.
 #
-# The ceiling lies *above* agreement: in a pair of labels two people err, in model against label only one. So a
-# reward model that is right on two labels in three is not a bad one: look where its ceiling is. The figure shows
-# both, with two published agreements as levels; every point was really run, and the button runs it again with
-# other draws. **With which people does agreement fall faster?**
-
-# %% agreement-widget
-# NBVAL_IGNORE_OUTPUT
-ours = agreement.ceiling_from_annotators(people, annotators.pair_features(*gaps(world, answers.texts)))
-print(f"on our own pairs the ceiling is {ours.best:.2f}, and our reward model reached {accuracy.rate:.2f}")
-claims({"our reward model is not above its ceiling": accuracy.low < ours.best})
-widgets.agreement_against_noise()
-
-# %% [markdown] agreement-widget-after
-# Careful people begin higher, near 95 %, and fall deeper. Of the course's twenty some hardly look at the answers,
-# and have little to lose. But no crowd gets below one half, and no reward model above its green line: **noise
-# lowers agreement, and with it what any reward model can reach.** Your own 68 or 72 % means nothing until you
-# know which line it lies under.
+# The ceiling lies *above* agreement: in a pair of labels two people err, in model against label only one. So our
+# reward model, right on two labels in three, is not a bad one. **Noise lowers agreement, and with it what any reward
+# model can reach.** Your own 68 or 72 % means nothing until you know under which ceiling it lies.
 
 # %% [markdown] annotator-text
 # ## Be the annotator
 #
-# Twenty pairs of answers of the SFT model, four of them twice with the sides turned. Choose by any taste you like,
-# but the same throughout: correct, short, friendly. Click, or use the keys 1, 2, 0 (tie) and U (undo). Labels are
+# Twenty pairs of answers of the SFT model, four of them twice with the sides turned. Choose by any taste you like
+# (correct, short, friendly), but keep to it. Click, or use the keys 1, 2, 0 (tie) and U (undo). Labels are
 # saved at once; you can come back tomorrow.
 #
 # Then let the desk say how far you agree with yourself, with five careful people, and with gold; and let it
@@ -521,7 +502,7 @@ labels = [["first", "first"], ["second", "second"], ["first", "second"] * 5]
 for average in ("pairs", "items"):
     print(f"average over {average}: agreement {agreement.percent_agreement(labels, average=average):.2f}")
 for per_item in (2, 3, 5, 10):
-    votes = annotators.label_pairs(people, features, per_item=per_item, generator=np.random.default_rng(2))
+    votes = annotators.label_pairs(people, features, per_item=per_item, generator=np.random.default_rng(1))
     labels = agreement.group_by_item(votes)
     agreed, unanimous = agreement.percent_agreement(labels), agreement.unanimity(labels).unanimous
     print(f"{per_item:>2} labels each: agreement {agreed:.2f}, unanimous {unanimous:.2f}")
@@ -530,7 +511,7 @@ for per_item in (2, 3, 5, 10):
 # Agreement does not care how many are asked; unanimity does. Never compare two shares of unanimous items that
 # come from different numbers of labels.
 #
-# **Trap 5: kappa.** Kappa asks how far agreement lies beyond chance, as a part of how far it could:
+# **Trap 5: kappa.** Kappa asks how far agreement lies beyond chance, as a share of the most it could:
 #
 # $$\kappa = \frac{\text{agreement} - \text{chance}}{1 - \text{chance}}$$
 #
@@ -555,7 +536,7 @@ for name, labels in said_by_two.items():
 # $\kappa = (.90 - .905)/(1 - .905)$. Kappa is right to be unimpressed: on the ten items that anybody called bad,
 # they never agreed.
 #
-# But with left/right labels chance is of our own making, for which answer is called first is arbitrary. Agreement
+# But with left/right labels chance is of our own making: which answer is called the first is arbitrary. Agreement
 # is the same, kappa falls from .80 to 0. The people did not change, only the names did. For pairs report
 # agreement with its tie rule first; if you need a kappa, enter each item in both orientations
 # (`agreement.symmetrised_agreement`).
@@ -710,8 +691,8 @@ from prefcourse.agreement import unanimity
 
 # %% [markdown] question-2-3
 # Two people label the same items: `a[i]` and `b[i]` are what they say of item `i`. If both say *good* almost
-# always, they agree on most items without looking. **How far do they agree beyond chance, as a part of how far
-# one could get?** That is Cohen's kappa (1960):
+# always, they agree on most items without looking. **How far do they agree beyond chance, as a share of
+# the most that is possible?** That is Cohen's kappa (1960):
 #
 # $$\kappa = \frac{\text{agreement} - \text{chance}}{1 - \text{chance}}$$
 #
@@ -744,8 +725,8 @@ from prefcourse.agreement import fleiss_kappa
 # likely that person says "first" of that pair (there are no ties); `first_is_better[pair]` is the truth. Return
 # `(gold, best)`, in this order:
 #
-# - `gold`: the share that a model predicts that knows the truth and always says it;
-# - `best`: the most that any model can predict which sees the pair, but not who was asked.
+# - `gold`: the share predicted by a model that knows the truth and always says it;
+# - `best`: the largest share for any model that sees the pair but not who was asked.
 #
 # Every pair weighs the same. Without pairs both are `float("nan")`.
 #
@@ -757,8 +738,8 @@ def reward_model_ceiling(
     probability_first: list[list[float]],
     first_is_better: list[bool],
 ) -> tuple[float, float]:
-    """What share of single labels does a model predict that knows the truth (gold)?
-    And the best model that knows the crowd but not who was asked (best)?
+    """What share of single labels is predicted by a model that knows the truth (gold)?
+    And by the best model that knows the crowd but not who was asked (best)?
     nan, nan without pairs."""
     crowd = [sum(column) / len(column) for column in zip(*probability_first, strict=True)]
     if not crowd:

@@ -51,7 +51,7 @@ def test_the_lesson_runs_and_its_widgets_work(visit):
     assert errors(page) == 0
     assert page.locator(".jp-OutputArea figure img[alt]").count() >= 3
 
-    noise = cell(page, "agreement-widget").locator(".pc-panel")
+    noise = cell(page, "agreement-and-noise").locator(".pc-panel")
     noise.get_by_label("Temperature").press("End")
     expect(noise.locator(".pc-news")).to_contain_text("At temperature 8")
 

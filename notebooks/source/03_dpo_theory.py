@@ -14,12 +14,12 @@
 # - derive the DPO loss from Bradley-Terry, and say which pairs move the policy, and how hard;
 # - say what DPO reaches with infinitely many labels, and what goes wrong with few.
 #
-# **Time.** 50 minutes to read; all cells together compute for about ten seconds on one CPU core.
+# **Time.** 50 minutes to read; all cells together take about ten seconds on one CPU core.
 #
 # **Before.** Chapter 1 (policy, the tilt of a table) and chapter 2 (reference, reward, KL, a pair of answers).
 # Logarithms, and $\sum$.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import matplotlib.pyplot as plt
@@ -91,8 +91,8 @@ for name, policy in candidates.items():
 
 # %% [markdown] objective-after
 # The best answer alone earns the most reward, and pays more for it in KL than it earns. A mixture is better
-# than either end. But which mixture is best of all? There are infinitely many. No search is needed: five steps
-# of algebra give the answer.
+# than either end. But which mixture is best? There are infinitely many, yet no search is needed: five steps of
+# algebra give the answer.
 #
 # ## The best policy, in five steps
 #
@@ -105,7 +105,7 @@ for name, policy in candidates.items():
 #
 # $$J(\pi) = -\beta\sum_y \pi(y)\,\log\frac{\pi(y)}{\pi_{\text{ref}}(y)\,e^{r(y)/\beta}}$$
 #
-# This looks like a KL divergence from $\pi$ to the thing below the line. But that thing is no distribution: its
+# This looks like the KL divergence between $\pi$ and the denominator. But the denominator is not a distribution: its
 # numbers do not add up to 1.
 #
 # **Step 3.** Make it one. Divide by its sum, which is called $Z$, the partition function:
@@ -133,8 +133,8 @@ print(f"Z = {Z:.2f}")
 # The first part is a number that no policy can change. All that a policy can do is to have a small KL to
 # $\pi^*$.
 #
-# **Step 5.** How small can that be? Never below 0 (the *Gibbs inequality*). For $\log u \le u - 1$, the tangent
-# to the logarithm at 1, and therefore
+# **Step 5.** How small can that be? Never below 0 (the *Gibbs inequality*): the logarithm lies below its tangent at 1,
+# $\log u \le u - 1$, and therefore
 #
 # $$-\mathrm{KL}(\pi, \pi^*) = \sum_y \pi(y)\log\frac{\pi^*(y)}{\pi(y)}
 # \;\le\; \sum_y \pi(y)\left[\frac{\pi^*(y)}{\pi(y)} - 1\right] = 1 - 1 = 0 .$$
@@ -145,13 +145,13 @@ print(f"Z = {Z:.2f}")
 # ### A second road, and a test
 #
 # Calculus gets there, too. At the best policy it cannot pay to move a little probability from one answer to
-# another. So the slope of $J$ by $\pi(y)$, which is
+# another. So the derivative of $J$ with respect to $\pi(y)$, which is
 # $r(y) - \beta\log\frac{\pi(y)}{\pi_{\text{ref}}(y)} - \beta$, must be the same for all answers. (That is
 # Lagrange's condition; the constraint is that probabilities add up to 1.) In words: **at the optimum, what an
 # answer earns minus what its tilt costs is the same for all.**
 #
-# We try to refute the first road with a thousand policies drawn at random. For the second we take the cost away
-# from the reward, and look at what is left. **What will be left at the optimum, and for "half and half"?**
+# We try to refute the first result with a thousand policies drawn at random. For the second we subtract the cost
+# from the reward and look at what is left. **What will be left at the optimum, and for "half and half"?**
 
 # %% step-4
 draw = torch.Generator().manual_seed(SEED)
@@ -167,8 +167,8 @@ for name, policy in {"optimum": optimum, "half and half": candidates["half and h
     print(f"{name:>13}: {left.numpy().round(2)}  spread {left.max() - left.min():.2f}")
 
 # %% [markdown] lagrange-after
-# The spread is called the *KKT residual*: 0 at the optimum, and at no other policy (with all answers possible).
-# It needs no search and no second opinion, and so it is how exercise 3.1 will judge your `optimal_policy`.
+# The spread is called the *KKT residual*: 0 at the optimum, and at no other policy that gives every answer some
+# probability. Computing it needs no search, so exercise 3.1 uses it to judge your `optimal_policy`.
 #
 # What is left at the optimum is $\beta\log Z$, the best possible $J$. Keep that number in mind: it comes back
 # twice.
@@ -185,7 +185,7 @@ world = TableWorld(reward[None], reference.log()[None])  # one prompt: a table w
 print("TableWorld:   ", world.optimum(small)[0].exp().numpy())
 
 # %% [markdown] overflow-after
-# $e^{2000}$ is too large for a computer, infinity over infinity is not a number. But 2000, its logarithm, is
+# $e^{2000}$ is too large for a computer, and infinity over infinity is not a number. But 2000, its logarithm, is
 # harmless. `TableWorld.optimum` never leaves the logarithms, and returns log-probabilities. You will write it.
 #
 # ## Beta slides from the reference to the best answer
@@ -211,8 +211,9 @@ claims({"'flattering' gains first and loses later": path[:, 1].max() > path[-1, 
 # %% [markdown] slide-after
 # **Takeaway: beta is a slide from what the reference does to what the reward likes best.** An answer gains if
 # $e^{r/\beta} > Z$, that is, if its reward is above $\beta\log Z$. There is that number again: it is the bar.
-# For a large $\beta$ the bar is at the reference's mean reward, and whatever is better than that gains. As
-# $\beta$ falls, the bar rises to the best reward, and one answer after the other falls below it.
+# For a large $\beta$ the bar is at the reference's mean reward (then $e^{r/\beta} \approx 1 + r/\beta$, so that
+# $\beta\log Z \approx \sum_y \pi_{\text{ref}}(y)\,r(y)$), and whatever is better than that gains. As $\beta$ falls, the
+# bar rises to the best reward (the largest term takes over the sum), and one answer after the other falls below it.
 #
 # Note what the tilt cannot do: an answer with $\pi_{\text{ref}}(y) = 0$ keeps probability 0, however good.
 # Preference training chooses among what the reference already says.
@@ -239,8 +240,8 @@ claims({"ten points more for every answer: the same optimum": torch.allclose(mor
 
 # %% [markdown] implicit-after
 # The implicit rewards are too low, and all by the same $\beta\log Z$. We could add it here, but a language
-# model has no table to sum $Z$ over. And the bonus shows that nothing else would help: where every answer has
-# it, no policy earns more of it than another. So $r(x, y)$ and $r(x, y) + c(x)$, with any number $c(x)$ per
+# model has no table to sum $Z$ over. And the bonus shows that no other trick would help: where every answer
+# gets it, no policy earns more of it than another. So $r(x, y)$ and $r(x, y) + c(x)$, with any number $c(x)$ per
 # prompt $x$, have the same best policy, and from the policy nobody can tell which of them it was. The implicit
 # reward is *identified up to a constant per prompt*. Implicit rewards of answers to different questions cannot
 # be compared at all.
@@ -312,7 +313,7 @@ print(f"both rarer {dpo_loss(rarer, pair, beta):.3f}")
 # %% [markdown] weight-text
 # ## Which pairs move the policy?
 #
-# The slope of the loss by the margin. With $\sigma' = \sigma(1 - \sigma)$ and the chain rule:
+# We differentiate the loss with respect to the margin. With $\sigma' = \sigma(1 - \sigma)$ and the chain rule:
 #
 # $$\frac{d}{dm}\big[-\log\sigma(m)\big] = -\frac{\sigma(m)\,(1 - \sigma(m))}{\sigma(m)} = -(1 - \sigma(m)) =
 # -\sigma(-m)$$
@@ -358,7 +359,7 @@ for name, policy in {"before training": reference, "upside down": upside_down, "
 # %% [markdown] wrong-order-after
 # Before training all pairs weigh one half, whatever the reference likes: nothing has been learnt, so nothing is
 # in the wrong order. The upside-down policy has the first two pairs wrong, and they pull hard; the third it has
-# as labelled, and this one is left alone.
+# as labelled, so that one hardly pulls.
 #
 # The third label, though, is a mistake: "look it up" was chosen over a better answer. The optimum has *this*
 # pair in the "wrong" order, and so the mistake is what pulls hardest. The loss cannot know. Chapter 7 is about
@@ -367,8 +368,8 @@ for name, policy in {"before training": reference, "upside down": upside_down, "
 # %% [markdown] train-text
 # ## With infinitely many labels, DPO arrives
 #
-# Now we train. For infinitely many labels we know the table of pairs without drawing one: two unlike answers are
-# drawn from the reference, and the label is Bradley-Terry's. The training is plain gradient descent on five
+# Now we train. For infinitely many labels we know the table of pairs without drawing one: two different answers
+# are drawn from the reference, and the label is Bradley-Terry's. The training is plain gradient descent on five
 # logits. It starts at the reference and returns every policy on its way. (Why is the step divided by $\beta^2$? A pair
 # pulls at a log-probability with a force of $\beta$ times its weight, and a change of the log-probability changes the
 # margin by $\beta$ times as much. So without the division *margins* would move by $\beta^2$ per step; with it they
@@ -406,8 +407,8 @@ implicit_now = beta * (train(infinite, beta)[-1] - reference.log())
 weights = torch.sigmoid(-(implicit_now[:, None] - implicit_now[None, :]))
 share, pull = from_rewards, from_rewards * weights  # of all labels on this pair of answers
 for i, j in ((0, 4), (4, 0)):
-    name_i, name_j = list(ANSWERS)[i], list(ANSWERS)[j]
-    print(f"{name_i:>8} over {name_j:<8} share {share[i, j]:.2f} x weight {weights[i, j]:.2f} = pull {pull[i, j]:.3f}")
+    label = f"{list(ANSWERS)[i]:>8} over {list(ANSWERS)[j]:<8}"
+    print(f"{label} share {share[i, j]:.2f} x weight {weights[i, j]:.2f} = pull {pull[i, j]:.3f}")
 claims({"at the optimum the two labels of every pair pull equally hard": torch.allclose(pull, pull.T, atol=1e-6)})
 
 # %% [markdown] balance-after
@@ -453,7 +454,8 @@ for b in (0.1, 1.0, 5.0):
 claims({"ten times the steps: 2.3 more, the log of 10": (grown.diff() - np.log(10)).abs().max() < 0.1})
 
 # %% [markdown] one-label-after
-# It stops nowhere. (That it is the same at every $\beta$ is our step size's doing.) The likelihood of a label
+# It never stops. (That the margins are the same at every $\beta$ comes from our step size, which is divided by
+# $\beta^2$.) The likelihood of a label
 # that was never contradicted grows as long as the margin grows; the best margin is infinity. There,
 # $\pi(\text{right}) = 0$ at **every** $\beta$: the pull to the reference is written into the margin, and an
 # infinite margin takes no notice of it (2310.12036, section 4.2). A larger $\beta$ makes the way longer,
@@ -506,11 +508,10 @@ untrained = kl(reference, optimum)
 
 # %% how-many-figure
 figure, ax = plt.subplots()
-plots.curves(ax, {"median of 40 data sets": (sizes, middle)}, xlabel="labels (log axis)", ylabel="KL to the optimum")
-ax.fill_between(sizes, low, high, color=plots.POLICY, alpha=0.15, label="the middle 80 %")
-ax.axhline(untrained, color=plots.REFERENCE, linestyle="--", label="no training at all")
 ax.set(xscale="log", yscale="log", title="Ten times the labels: a tenth of the distance")
-ax.legend()
+ax.axhline(untrained, color=plots.REFERENCE, linestyle="--", label="no training at all")
+band = {"median and middle 80 % of 40 data sets": (sizes, low, middle, high)}
+plots.banded_curves(ax, band, xlabel="labels (log axis)", ylabel="KL to the optimum").legend()
 plots.show(figure, alt="The KL falls in a straight line on log axes; with 10 labels it is above the untrained line.")
 shares = ", ".join(f"{share:.0%}" for share in runaway[:4])
 print(f"with {sizes[:4]} labels some answer never lost, or never won, in {shares} of the data sets")
@@ -520,10 +521,10 @@ claims({"300 to 30,000 labels: the distance falls by a factor of 50 to 200": 50 
 claims({"30,000 labels: typically below 0.001": middle[7] < 1e-3})
 
 # %% [markdown] how-many-after
-# **Takeaway: trained to its end on ten labels, DPO is here worse than nothing; with many, its error falls as
-# one over their number.** What saves practice from the left of this figure is that it stops early (one to three
+# **Takeaway: after 300 steps on ten labels DPO is typically worse than no training; with many labels its error falls
+# as one over their number.** What saves practice from the left of this figure is that it stops early (one to three
 # epochs), that a language model shares what it learns between prompts, and losses which ask for a finite margin
-# (IPO, chapter 19) or reckon with mistaken labels (cDPO, rDPO, chapter 7).
+# (IPO, 2310.12036) or reckon with mistaken labels (cDPO, rDPO, chapter 7).
 #
 # A reward model fitted to one uncontradicted label runs off just the same. But there the pull to the reference
 # comes *afterwards*, in PPO, and its $\beta$ still counts. In DPO reward and policy are one, and run off
@@ -552,8 +553,8 @@ controls = {"beta": [10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1], "labels": [10, 30, 100
 beta_slide(run, list(ANSWERS), start={"beta": 1.0, "labels": 100}, **controls)
 
 # %% [markdown] play-after
-# With a small $\beta$ the policy puts nearly everything on the answer that won most, and after ten labels that
-# is the wrong one about every other time; after a thousand it is not. The same labels fix the same margins at
+# With a small $\beta$ the policy puts nearly everything on the answer that won most. After ten labels that is a wrong
+# one in about half of the draws, after a hundred in about one of ten, after a thousand in none. The same labels fix the same margins at
 # every $\beta$, and log-ratios are margins divided by $\beta$: **a small $\beta$ trusts the labels, mistakes
 # included.** Which $\beta$ is right depends on how many labels there are and how good they are. Chapter 5
 # measures it.
@@ -732,8 +733,8 @@ except NotWritten as missing:
     print(missing)
 
 # %% [markdown] question-3-3
-# **How hard does each pair pull in a DPO step?** The gradient of a pair's loss by the log-probability of the
-# chosen answer is $-\beta\,w$, by that of the rejected one $+\beta\,w$. Return $w$, one weight per pair (B of
+# **How hard does each pair pull in a DPO step?** The derivative of a pair's loss with respect to the
+# log-probability of the chosen answer is $-\beta\,w$, with respect to that of the rejected one $+\beta\,w$. Return $w$, one weight per pair (B of
 # them). The log-probabilities are of whole answers.
 #
 # - $w$ lies between 0 and 1: 0 for a settled pair, 1 for one that is surely in the wrong order.

@@ -83,7 +83,7 @@ def add_run(parser: ArgumentParser) -> None:
     add("--dpo-beta", type=float, metavar="B", help="the same in DPO alone; must be above 0")
     add("--out", metavar="FOLDER", help="where the results go (default out/run-SEED-SIZE); must be new or empty")
     add("--resume", action="store_true", help="go on with the interrupted run in that folder")
-    add("--no-cache", action="store_false", dest="use_cache", help="train all models anew")
+    add("--no-cache", action="store_false", dest="use_cache", help="train all models again")
     add("--threads", type=int, metavar="N", help="processor threads (default 1; other numbers round differently)")
     add("--quick", action="store_true", help="a look at all stages in seconds; nothing is learned")
 

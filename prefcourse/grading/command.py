@@ -30,8 +30,8 @@ from prefcourse.progress import progress
 LEVELS = ("auto", "none", "limits", "landlock", "bwrap", "docker")
 SAFE = ("bwrap", "landlock")  # what auto takes, the better one first
 ABOUT = """\
-Grades notebooks: a folder of them, a folder of folders, or a zip, named as Canvas, Moodle,
-Gradescope or people name them.
+Grades notebooks: a folder of them, a folder of folders, or a zip, named as Canvas, Moodle, Gradescope or
+people name them.
 
 Only the answers are taken from a submission; checks and references come from the course's solutions/. Every submission
 runs in a sandbox and cannot see the solutions, the others, or the network. What is finished is kept at once: after

@@ -36,6 +36,6 @@ def writable(what: str, folder: Path, mend: str = "work in a folder of your own"
     place = next(path for path in [folder, *folder.parents] if path.exists())
     try:
         with tempfile.TemporaryFile(dir=place):
-            return needed(True, what, f"can be written: {folder}")
+            return needed(True, what, f"writable: {folder}")
     except OSError as error:
         return needed(False, what, f"{folder}: {error.strerror}", mend)

@@ -18,7 +18,7 @@ from prefcourse import annotators, evaluate, models, train
 from prefcourse.backbone import response_logprobs
 from prefcourse.data.pairs import annotate
 from prefcourse.evaluate import Estimate, Score
-from prefcourse.experiments import Experiment
+from prefcourse.experiments import Experiment, load
 from prefcourse.experiments.chapter08 import best_of_n, rounded
 from prefcourse.lab import REWARD_EPOCHS, Lab, lab
 from prefcourse.rollout import Rollout
@@ -284,9 +284,9 @@ def by_size(seeds: Sequence[dict]) -> dict[str, dict[str, list[dict]]]:
     }
 
 
-def reference_correlations(seeds: Sequence[dict]) -> dict[str, float]:
-    """Of `sizes`: how score and gold correlate among the reference's answers, by number of labels; means of seeds."""
-    sized = [seed["sizes"] for seed in seeds]
+def reference_correlations() -> dict[str, float]:
+    """How score and gold correlate among the reference's answers, by number of labels; means of the seeds."""
+    sized = [seed["sizes"] for seed in load("12_sizes")]
     return {f"{int(n):,} labels": float(np.mean([one[n]["reference"] for one in sized])) for n in sized[0]}
 
 

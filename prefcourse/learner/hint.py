@@ -14,7 +14,7 @@ WARNING = "This is the solution. Read on only if you are done trying: what you f
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "One more hint each time; once the exercise is solved, the course's own solution to compare."
+    parser.description = "One more hint each time; once the exercise is solved, the course's solution for comparison."
     parser.add_argument("number", metavar="2.1", help="the exercise")
     parser.add_argument("--reveal", action="store_true", help="show the solution")
     course.add_course(parser)

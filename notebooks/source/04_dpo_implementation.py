@@ -20,7 +20,7 @@
 # **Before.** Chapter 3 (implicit reward, margin, the DPO loss), and of chapter 1 the log-probability of an answer
 # and the training loop.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% [markdown] lab-text
 # As in chapter 2, the SFT model wrote eight pairs of answers to each question of PocketWorld, and for each pair one

@@ -21,7 +21,7 @@
 # **Before.** Chapter 3 (the tilted optimum, $\log Z$, the implicit reward) and chapter 4 (sums of
 # log-probabilities, the two curves of a DPO log).
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 from itertools import product

@@ -18,7 +18,7 @@
 # **Before.** Chapter 2: what a reward model is for, its ceiling, and the annotators' temperature. Chapter 3 for the
 # slope of $\log\sigma$ and for the constant per prompt.
 #
-# **How to read.** Before most cells stands a question in bold. Decide on an answer, run the cell, then read on.
+# **How to read.** Most cells are preceded by a question in bold. Decide on an answer, run the cell, then read on.
 
 # %% setup
 import math

@@ -99,7 +99,7 @@ best = world.gold(QUESTION, world.best_answer(QUESTION))  # the same for every q
 # A **language model** reads a text and gives a probability to every word that could come next. That is all it
 # does. The words it knows are its *vocabulary*; ours has some 140 (real models use pieces of words, *tokens*, and
 # know a hundred thousand). To answer a question, it draws one word from these probabilities, appends it, reads
-# again, draws the next, until it draws the special word `<eos>`, the end.
+# again and draws the next, until it draws the special word `<eos>`, the end.
 #
 # Ours is called **TinyLM**: the same kind of network as the large ones, a transformer, with a hundred thousand
 # parameters. Nothing is trained yet. **After "what is python used for ?", how likely is "python"? How likely is
@@ -127,7 +127,7 @@ print(f"p(python) = {probabilities[known['python']]:.3f}; banana is in the vocab
 # ### The log-probability of an answer
 #
 # How likely is a whole answer $y$ to a question $x$? (The literature calls them *response* and *prompt*, and so does
-# our code.) Every word must be drawn, one after the other, so that the probabilities multiply:
+# our code.) Every word must be drawn, one after the other, so the probabilities multiply:
 #
 # $$\pi(y \mid x) = \prod_t \pi(y_t \mid x, y_{<t})
 # \qquad\Rightarrow\qquad
@@ -239,7 +239,7 @@ print(f"mean gold {measure(drawn['base']).mean:.2f}", *drawn["base"].texts[:8], 
 
 # %% [markdown] sft-text
 # It goes on as the forum would. It has learnt grammar and facts, and all its answers are likely ones. Some are
-# good, many are not answers at all. It is no assistant, since nobody has told it which author to be.
+# good, many are not answers at all. It is not an assistant: nobody has told it which author to be.
 #
 # ### Fine-tuning: demonstrations
 #
@@ -338,7 +338,7 @@ claims({
 #
 # The theory is about a table, and a perfect learner. Does TinyLM obey it? We hire five crowds, from all curt to all
 # helpful, and fine-tune the same base model on 3,000 demonstrations of each. Across: what the crowd's answers are
-# worth. Upwards: what the model's answers are worth. **Where will the five points lie: on the diagonal, above it,
+# worth. Up: what the model's answers are worth. **Where will the five points lie: on the diagonal, above it,
 # or below? And how far from the best answers will the helpful crowd's model be?**
 
 # %% sweep
@@ -368,7 +368,7 @@ claims({
 # after a few seconds of reading, and so the other points lie below. A *perfect* imitator, of whatever size, would lie
 # on the diagonal. That is as good as imitation gets.
 #
-# So one way to a better model is better authors, and it is a good way (LIMA, below, took it far). But it ends where
+# So one way to a better model is better authors, and a good one (LIMA, below, went far with it). But it ends where
 # the authors end. People can often *tell* a better answer without being able to write it each time.
 #
 # ### Which model would you deploy?
@@ -553,7 +553,7 @@ imitation(run, frames, helpful=SHARES, temperature=TEMPERATURES)
 # <details><summary>Answer</summary>
 #
 # If a quarter of the demonstrations are curt, nothing: a quarter is what the loss asks for. Facts may improve,
-# until the model begins to learn single demonstrations by heart. Remove the curt demonstrations (if you can tell
+# until the model begins to memorise single demonstrations. Remove the curt demonstrations (if you can tell
 # them), or change the objective.
 # </details>
 #

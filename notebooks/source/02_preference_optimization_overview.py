@@ -195,7 +195,7 @@ def trained(loop, *data, **settings):
 
 
 PPO = {"iterations": 20, "learning_rate": 6e-4}
-DPO = {"epochs": 2, "learning_rate": 5e-4}
+DPO = {"epochs": 1, "learning_rate": 7e-4}
 ppo_policy = trained(train.ppo, prompts, score, **PPO)
 dpo_policy = trained(train.dpo, pairs[:-300], **DPO)
 
@@ -294,7 +294,7 @@ claims({
 # stage can repair this, because no later stage knows more about what is good than the labels do.
 #
 # DPO has no reward model to carry the fault, and it arrives all the same: the SFT model flattered now and then, DPO on
-# these pairs does so about twice as often. PPO goes further, for it asks its reward model again after every round;
+# these pairs does so about twice as often. PPO goes further, because it asks its reward model again after every round;
 # DPO has only the pairs and, with these settings, stays near the SFT model. Chapter 11 compares the two.
 #
 # The way back is through the parts. Does the policy get what the reward asks? Does the reward model get what
@@ -306,13 +306,13 @@ claims({
 # Five failures, each shown once, in miniature. Chapter 12 has the full story of the second; chapters on the last three
 # are still to come.
 #
-# **1. Incoherence** (SFT was too short; the cure is more of it). The same model, trained for 60 steps in place of 600.
+# **1. Incoherence** (SFT was too short; the cure is more of it). The same model, trained for 40 steps in place of 600.
 # **What will it say?**
 
 # %% incoherence
 # NBVAL_IGNORE_OUTPUT
 early = models.tiny_lm(tokenizer, "xs", seed=SEED)
-train.finish(train.sft(early, tokenizer, demonstrations, steps=60, learning_rate=1e-2, seed=SEED))
+train.finish(train.sft(early, tokenizer, demonstrations, steps=40, learning_rate=1e-2, seed=SEED))
 unready = here.evaluate(early)
 print(*(texts[0] for texts in unready.texts[:4]), sep="\n")
 claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.gold.mean - 1})
@@ -321,7 +321,7 @@ claims({"it is at least one point of gold below SFT": unready.gold.mean < sft.go
 # Preference training can only choose among what the model already says. Here there is nothing good to choose.
 #
 # **2. Reward hacking** (no pull to the reference; chapter 12). PPO again, with the course's annotators, but
-# beta 0 and larger steps. We look at score and gold on the way. **What happens to each?**
+# beta 0 and larger steps. We look at score and gold along the way. **What happens to each?**
 
 # %% hacking
 hacked = models.trainable_copy(here.sft)
@@ -368,8 +368,8 @@ claims({
 })
 
 # %% [markdown] losses-after
-# Variety falls under PPO, pull or no pull. Here that is mostly good riddance: filler and flattery are gone. But nothing
-# in the objective knows which variety is worth keeping.
+# Variety falls under PPO, in spite of the pull. Here that is mostly good riddance: filler and flattery are gone. But
+# nothing in the objective knows which variety is worth keeping.
 #
 # With the pull to the reference most of the counting is still there (how much differs from seed to seed); without it
 # much is gone. Nobody punished counting. The policy went elsewhere, and only that pull holds on to what no label
@@ -491,7 +491,7 @@ for name, labels in groups.items():
 # differ, so a figure without its rule means little.
 #
 # **Trap 4: unequal numbers of labels.** An item with 2 labels has one pair, an item with 10 has 45. Pool the
-# pairs and crowded items rule; average the items and each counts alike. And **unanimity**, the share of items on
+# pairs, and items with many labels dominate; average over items, and each counts the same. And **unanimity**, the share of items on
 # which all say the same: **what happens to it when more of the *same* people are asked?**
 
 # %% traps-3-and-4
@@ -547,8 +547,8 @@ for name, labels in said_by_two.items():
 # **MT-Bench** published the votes of its human judges. Its authors report how often two experts agree in the first
 # turn: on {{published:mtbench-with-ties}} of 721 pairs of votes when ties count, and on
 # {{published:mtbench-without-ties}} of 479 without ties. If you have the file `human.jsonl` of
-# *lmsys/mt_bench_human_judgments*, put its path below, or in a terminal run `prefcourse agreement FILE`. (Where the
-# hub can be reached, the set's name does as well.) You should find both numbers exactly. The same cell reads any CSV
+# *lmsys/mt_bench_human_judgments*, put its path below, or in a terminal run `prefcourse agreement FILE`. (Online, the
+# name of the data set will do.) You should find both numbers exactly. The same cell reads any CSV
 # or JSONL with columns for item, annotator and label.
 #
 # **HH-RLHF cannot answer the question.** The best-known public preference set (2204.05862) has *one* label per
@@ -568,8 +568,8 @@ if FILE:
     print("traps met:", expert.traps)
 
 # %% [markdown] one-label
-# With one label there is no pair of labels, and agreement is undefined: not 0, not 1, but `nan`. An agreement that
-# is quoted for HH-RLHF was measured on other labels than those published.
+# With one label there is no pair of labels, and agreement is undefined: not 0, not 1, but `nan`. Any agreement
+# quoted for HH-RLHF was measured on labels that were not published.
 
 # %% [markdown] summary
 # ## In five lines

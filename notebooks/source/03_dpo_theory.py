@@ -190,7 +190,7 @@ print("TableWorld:   ", world.optimum(small)[0].exp().numpy())
 #
 # ## Beta slides from the reference to the best answer
 #
-# $\beta$ stands in the exponent only. A large $\beta$ makes all exponents nearly 0: the tilt is gone. A small
+# $\beta$ occurs only in the exponent. A large $\beta$ makes all exponents nearly 0: the tilt is gone. A small
 # one makes the largest exponent win. **In between: will the second-best answer gain or lose, as $\beta$
 # falls?**
 
@@ -209,7 +209,7 @@ claims({"'right' gains at every step down": (path[:, 0].diff() < 0).all()})
 claims({"'flattering' gains first and loses later": path[:, 1].max() > path[-1, 1] + 0.05 and path[0, 1] < 0.01})
 
 # %% [markdown] slide-after
-# **Takeaway: beta is a slide from what the reference does to what the reward likes best.** An answer gains if
+# **Takeaway: beta slides the optimum from what the reference does to what the reward likes best.** An answer gains if
 # $e^{r/\beta} > Z$, that is, if its reward is above $\beta\log Z$. There is that number again: it is the bar.
 # For a large $\beta$ the bar is at the reference's mean reward (then $e^{r/\beta} \approx 1 + r/\beta$, so that
 # $\beta\log Z \approx \sum_y \pi_{\text{ref}}(y)\,r(y)$), and whatever is better than that gains. As $\beta$ falls, the
@@ -338,8 +338,8 @@ plots.show(figure, alt="As the margin grows the loss falls from 6 to 0, the weig
 claims({"the weight is minus the slope of the loss": torch.allclose(weight, -slope)})
 
 # %% [markdown] weight-after
-# **Takeaway: what is wrong pulls with full weight, what is settled hardly at all.** Never more than 1: on the
-# left the loss is a straight line, so one absurd label cannot outweigh everything else.
+# **Takeaway: what is wrong pulls with full weight, what is settled hardly at all.** The weight is never more than 1:
+# on the left the loss is a straight line, so one absurd label cannot outweigh everything else.
 #
 # "In the wrong order" is about *implicit rewards*, not about which answer is likelier. **Before training, which
 # of these three labelled pairs has the largest weight? For a policy that learnt the world upside down? And at
@@ -375,8 +375,8 @@ for name, policy in {"before training": reference, "upside down": upside_down, "
 # margin by $\beta$ times as much. So without the division *margins* would move by $\beta^2$ per step; with it they
 # move alike at every $\beta$.)
 #
-# The training sees no reward, only how often each answer wins. **How near to $\pi^*$ will it come, for several
-# $\beta$?**
+# The training sees no reward, only how often each answer wins. **How near to $\pi^*$ will it come, at each of
+# five $\beta$?**
 
 
 # %% train
@@ -524,7 +524,7 @@ claims({"30,000 labels: typically below 0.001": middle[7] < 1e-3})
 # **Takeaway: after 300 steps on ten labels DPO is typically worse than no training; with many labels its error falls
 # as one over their number.** What saves practice from the left of this figure is that it stops early (one to three
 # epochs), that a language model shares what it learns between prompts, and losses which ask for a finite margin
-# (IPO, 2310.12036) or reckon with mistaken labels (cDPO, rDPO, chapter 7).
+# (IPO, 2310.12036) or allow for mistaken labels (cDPO, rDPO, chapter 7).
 #
 # A reward model fitted to one uncontradicted label runs off just the same. But there the pull to the reference
 # comes *afterwards*, in PPO, and its $\beta$ still counts. In DPO reward and policy are one, and run off
@@ -553,11 +553,11 @@ controls = {"beta": [10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1], "labels": [10, 30, 100
 beta_slide(run, list(ANSWERS), start={"beta": 1.0, "labels": 100}, **controls)
 
 # %% [markdown] play-after
-# With a small $\beta$ the policy puts nearly everything on the answer that won most. After ten labels that is a wrong
-# one in about half of the draws, after a hundred in about one of ten, after a thousand in none. The same labels fix the same margins at
-# every $\beta$, and log-ratios are margins divided by $\beta$: **a small $\beta$ trusts the labels, mistakes
-# included.** Which $\beta$ is right depends on how many labels there are and how good they are. Chapter 5
-# measures it.
+# With a small $\beta$ the policy puts nearly everything on the answer that won most. After ten labels that is a
+# wrong one in about half of the draws, after a hundred in about one of ten, after a thousand in none. The same
+# labels fix the same margins at every $\beta$, and log-ratios are margins divided by $\beta$: **a small $\beta$
+# trusts the labels, mistakes included.** Which $\beta$ is right depends on how many labels there are and how good
+# they are. Chapter 5 measures it.
 
 # %% [markdown] summary
 # ## In five lines
@@ -711,7 +711,7 @@ from prefcourse.worlds.table import implicit_reward
 
 # %% [markdown] use-3-2-text
 # **Read a trained policy.** DPO sees 20,000 labels on the five answers and no reward; then your function reads
-# the rewards off the policy. Both columns are taken over "a thing", for only differences mean anything.
+# the rewards off the policy. Both columns are differences from "a thing", because only differences mean anything.
 
 # %% use-3-2
 BETA = 0.5
@@ -733,9 +733,9 @@ except NotWritten as missing:
     print(missing)
 
 # %% [markdown] question-3-3
-# **How hard does each pair pull in a DPO step?** The derivative of a pair's loss with respect to the
-# log-probability of the chosen answer is $-\beta\,w$, with respect to that of the rejected one $+\beta\,w$. Return $w$, one weight per pair (B of
-# them). The log-probabilities are of whole answers.
+# **How hard does each pair pull in a DPO step?** The derivative of a pair's loss with respect to the log-probability
+# of the chosen answer is $-\beta\,w$, with respect to that of the rejected one $+\beta\,w$. Return $w$, one weight
+# per pair (B of them). The log-probabilities are of whole answers.
 #
 # - $w$ lies between 0 and 1: 0 for a settled pair, 1 for one that is surely in the wrong order.
 # - It contains neither the factor $\beta$ nor a mean over the batch.

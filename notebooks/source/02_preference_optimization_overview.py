@@ -597,7 +597,7 @@ if FILE:
 #
 # <details><summary>Answer</summary>
 #
-# At the KL to the reference and at some answers. If KL is large and answers look strange, the policy left the
+# At the KL from the reference and at some answers. If KL is large and answers look strange, the policy left the
 # region where the reward model was trained (reward hacking). If KL is small and answers look the way annotators
 # liked them, the fault is in the labels.
 # </details>

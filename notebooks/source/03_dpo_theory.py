@@ -601,7 +601,7 @@ beta_slide(run, list(ANSWERS), start={"beta": 1.0, "labels": 100}, **controls)
 #
 # It says that no label in the data contradicts another, as with one label per pair of answers. Then no finite
 # policy is best, and the margin tells how long you trained, not how sure people were. Look at held-out pairs
-# and at the KL to the reference.
+# and at the KL from the reference.
 # </details>
 
 # %% [markdown] classical
@@ -655,7 +655,7 @@ torch.set_default_dtype(torch.float64)
 plt.rcParams.update(plots.STYLE)
 
 # %% [markdown] question-3-1
-# **Which policy maximises expected reward minus `beta` times the KL to the reference?** Return its
+# **Which policy maximises expected reward minus `beta` times the KL from the reference?** Return its
 # log-probabilities, as a table of the same shape.
 #
 # - Each prompt is a world of its own: every row of probabilities adds up to 1.

@@ -133,7 +133,7 @@ def test_of_several_answers_the_last_counts():
 
 def test_the_order_is_ours():
     found = grafted(USUAL[0], *USUAL[3:], *USUAL[1:3])
-    assert sources(found) == EXPECTED and "another order" in found.notes[0]
+    assert sources(found) == EXPECTED and "a different order" in found.notes[0]
 
 
 def test_a_missing_answer_is_never_the_references():

@@ -190,7 +190,7 @@ def duplicated_last_wrong():
     return notebook
 
 
-@case(NUMBERS, says="another order")
+@case(NUMBERS, says="a different order")
 def reordered():
     notebook = solved().move("answer-2-5", "answer-2-1").move("check-2-5", "answer-2-1")
     return notebook.move("answer-2-4", "answer-2-2")
@@ -208,7 +208,7 @@ def check_edited():
     return notebook
 
 
-@case(NUMBERS, says="2.1: its check cell was not there")
+@case(NUMBERS, says="2.1: its check cell was missing")
 def check_turned_to_markdown():
     notebook = solved()
     notebook.check("2.1")["cell_type"] = "markdown"

@@ -690,7 +690,7 @@ else:
     print("Here a mystery run will be made and diagnosed, once 10.3 is solved.")
 
 # %% [markdown] question-10-4
-# **Mend this round.** `sick_round` is a whole update of PPO: from the tables of a round to the loss. All eight bugs of
+# **Repair this round.** `sick_round` is a whole update of PPO: from the tables of a round to the loss. All eight bugs of
 # the clinic are in it, and it runs. Write `ppo_round_loss`, the same in good health.
 #
 # The tables have all columns, prompt and padding in them; column $t$ of each speaks about token $t$, and `values` and
@@ -764,15 +764,15 @@ if check("10.4", ppo_round_loss).passed:
     here, score = stored.judged(0, stored.OFFSET)
     settings = {"beta": 0.1, "clip_coef": 0.2, "vf_coef": 0.1, "unfinished_penalty": 1.0, "max_new_tokens": 20}
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.2))
-    for name, loss in (("mended", ppo_round_loss), ("sick", sick_round)):
+    for name, loss in (("repaired", ppo_round_loss), ("sick", sick_round)):
         policy = models.trainable_copy(here.sft)
         given = (loss, policy, here.sft, here.tokenizer, here.prompts, score)
         log = list(clinic.train_with(*given, iterations=20, seed=0, **settings))
-        look = {"color": plots.POLICY if name == "mended" else plots.REJECTED, "label": name}
+        look = {"color": plots.POLICY if name == "repaired" else plots.REJECTED, "label": name}
         for ax, key in zip(axes, ("score", "length"), strict=True):
             ax.plot(range(1, 21), [metrics[key] for metrics in log], **look)
             ax.set(xlabel="round", title=key)
     axes[0].legend()
-    plots.show(figure, alt="Score and length of the two: the mended one's score rises, that of the sick one falls.")
+    plots.show(figure, alt="Score and length of the two: the repaired one's score rises, that of the sick one falls.")
 else:
     print("Here your loss will train a language model, once 10.4 is solved.")

@@ -397,7 +397,7 @@ gold, score = (chapter11.gap("DPO", "PPO", what, **at) for what in ("gold", "sco
 perfect = chapter11.gap("PPO", "optimum for the score", "gold", **at)
 early = chapter11.gap("DPO, fresh labels", "DPO", "gold", **at)
 late = np.subtract(*(chapter11.most_gold(seeds, "own", name) for name in ("DPO, fresh labels", "DPO")))
-print("DPO minus PPO at 0.8 nats, gold:", np.round(gold, 2), "score:", np.round(score, 2))
+print("DPO minus PPO at 0.8 nats, gold:", *(f"{x:+.2f}" for x in gold), "score:", *(f"{x:+.2f}" for x in score))
 print("fresh minus offline DPO, the best of each, gold:", *(f"{x:+.2f}" for x in late))
 claims({
     "DPO has at least 0.1 more gold than PPO, under each seed": gold.min() > 0.1,
@@ -631,7 +631,7 @@ Model = Callable[[Int[Tensor, "B T"]], Float[Tensor, "B T V"]]  # logits of a la
 # `chosen[n]` and `rejected[n]`. Return the mass of the unseen answers, mean over the P prompts; one number.
 #
 # - Chosen or rejected, an answer in a pair is seen. In how many pairs it occurs does not matter.
-# - What is seen to one prompt is not thereby seen to another.
+# - What is seen for one prompt is not thereby seen for another.
 # - A prompt without any pair counts 1. There may be no pairs at all.
 # - A log-probability may be `-inf`: an answer that is never given has no mass.
 #

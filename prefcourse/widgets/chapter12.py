@@ -72,5 +72,5 @@ def sentence(settings: Mapping, here: Curve) -> str:
     return (
         f"{settings['way']}, {settings['score']}: gold begins at {here.gold[0]:.2f}, is highest at {here.kl[top]:.1f} "
         f"nats with {here.gold[top]:.2f}{where}, and ends at {here.gold[-1]:.2f}; the score goes from "
-        f"{here.score[0]:.2f} to {here.score[-1]:.2f}."
+        f"{here.score[0]:z.2f} to {here.score[-1]:z.2f}."
     )

@@ -63,17 +63,24 @@ def is_stale(experiment: Experiment) -> bool:
         return True
 
 
+def timed(make: Callable[[], object]) -> tuple[object, float]:
+    """What is made, and the CPU seconds that it took."""
+    begin = time.process_time()
+    made = make()
+    return made, time.process_time() - begin
+
+
 def regenerate(experiment: Experiment) -> Path:
     """Run every part, on one thread, and write the file."""
     import torch
 
     torch.set_num_threads(1)
-    start = time.process_time()
-    results = [experiment.run(**part) for part in progress(experiment.parts, experiment.name, len(experiment.parts))]
+    parts = progress(experiment.parts, experiment.name, len(experiment.parts))
+    results, seconds = timed(lambda: [experiment.run(**part) for part in parts])
     made = {
         "name": experiment.name,
         "parts": experiment.parts,
-        "seconds": round(time.process_time() - start),
+        "seconds": round(seconds),
         "versions": {package: version(package) for package in ("prefcourse", "torch", "transformers", "numpy")},
         "machine": platform.machine(),
         "results": results,

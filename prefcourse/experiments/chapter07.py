@@ -6,7 +6,6 @@ Knows whose labels are wrong and why, and how a policy is trained on them; draws
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,7 @@ from prefcourse import agreement, annotators, evaluate, losses, models, train
 from prefcourse.annotators import Annotator
 from prefcourse.data.pairs import annotate, gaps
 from prefcourse.evaluate import Estimate
-from prefcourse.experiments import Experiment, load
+from prefcourse.experiments import Experiment, load, timed
 from prefcourse.lab import Lab, lab
 from prefcourse.widgets.chapter07 import Inquiry
 
@@ -80,9 +79,7 @@ def measured(here: Lab, policy) -> dict:
 
 def run(here: Lab, pairs: list[dict], **settings) -> dict:
     """What was measured of a policy that was trained on them, and the CPU seconds of its training."""
-    begin = time.process_time()
-    policy = trained(here, pairs, **settings)
-    seconds = time.process_time() - begin
+    policy, seconds = timed(lambda: trained(here, pairs, **settings))
     return measured(here, policy) | {"seconds": round(seconds, 2)}
 
 
@@ -122,9 +119,7 @@ def voted(*, seed: int, per_prompt: int, pairs: int, votes: int, **settings) -> 
     texts, gold = [texts[i] for i in order], gold[order]
     several = annotate(here.world, texts[:pairs], people, seed=seed, per_item=votes)
     single = np.array([vote.label == "first" for vote in annotate(here.world, texts, people, seed=seed)])
-    begin = time.process_time()
-    inferred = agreement.dawid_skene(several).consensus()
-    inferring = time.process_time() - begin
+    inferred, inferring = timed(lambda: agreement.dawid_skene(several).consensus())
     share = np.array([vote.label == "first" for vote in several]).reshape(pairs, votes).mean(1)
     by_em = np.array([inferred[item] == "first" for item in range(pairs)])
     ways = {"one vote": single[:pairs], "majority": share > 0.5, "Dawid-Skene": by_em, "more pairs": single}

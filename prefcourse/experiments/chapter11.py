@@ -4,7 +4,6 @@ rates, on a seed of its own."""
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from prefcourse import annotators, evaluate, models, train
 from prefcourse.data.pairs import annotate, pairs_from_votes
 from prefcourse.evaluate import FrontierPoint
-from prefcourse.experiments import Experiment
+from prefcourse.experiments import Experiment, timed
 from prefcourse.experiments.chapter08 import best_of_n, rounded, tilt
 from prefcourse.lab import Lab, lab
 from prefcourse.rollout import Answers, Rollout
@@ -79,9 +78,8 @@ class Bench:
     def __init__(self, here: Lab, source: str):
         self.here, self.people = here, population(here.seed)
         self.pairs = here.pairs(answers_of(here, source), self.people, seed=here.seed)
-        start = time.process_time()
-        self.reward_model = here.reward_model(self.pairs, epochs=2)
-        self.fitting, self.seen = time.process_time() - start, seen_in(self.pairs)
+        self.reward_model, self.fitting = timed(lambda: here.reward_model(self.pairs, epochs=2))
+        self.seen = seen_in(self.pairs)
         self.score = evaluate.model_score(self.reward_model)
 
     def loop(self, method: str, policy, beta: float, learning_rate: float) -> Iterator[dict]:
@@ -99,9 +97,8 @@ class Bench:
 
     def run(self, method: str, beta: float, learning_rate: float) -> dict:
         """Train, measure on eight answers to each prompt; seconds are those of training alone."""
-        policy, start = models.trainable_copy(self.here.sft), time.process_time()
-        train.finish(self.loop(method, policy, beta, learning_rate))
-        seconds = time.process_time() - start
+        policy = models.trainable_copy(self.here.sft)
+        _, seconds = timed(lambda: train.finish(self.loop(method, policy, beta, learning_rate)))
         return {"method": method, "beta": beta} | self.measured(policy) | {"seconds": round(seconds, 1)}
 
     def measured(self, policy) -> dict:
@@ -174,8 +171,7 @@ def ways(seeds: Sequence[dict], source: str, method: str, what: str) -> list[tup
 
 def at_kl(seeds: Sequence[dict], source: str, method: str, what: str, kl) -> np.ndarray:
     """`what` of a method at this KL, (seeds, ...), between its runs on a straight line."""
-    ways = [way(seed, source, method) for seed in seeds]
-    return np.array([np.interp(kl, [p["kl"] for p in points], [p[what] for p in points]) for points in ways])
+    return np.array([np.interp(kl, *line) for line in ways(seeds, source, method, what)])
 
 
 def gap(first: str, second: str, what: str, *, seeds: Sequence[dict], source: str, kl: float) -> np.ndarray:

@@ -5,7 +5,6 @@ Knows how a policy is driven too far and looked at on the way; draws nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from prefcourse import annotators, evaluate, models, train
 from prefcourse.backbone import response_logprobs
 from prefcourse.data.pairs import annotate
 from prefcourse.evaluate import Estimate, Score
-from prefcourse.experiments import Experiment, load
+from prefcourse.experiments import Experiment, load, timed
 from prefcourse.experiments.chapter08 import best_of_n, rounded
 from prefcourse.lab import REWARD_EPOCHS, Lab, lab
 from prefcourse.rollout import Rollout
@@ -120,13 +119,6 @@ class Drive:
 def columns(rows: Sequence[Mapping]) -> dict[str, list]:
     """A list per name."""
     return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def timed(make: Callable[[], object]) -> tuple[object, float]:
-    """What is made, and the CPU seconds that it took."""
-    begin = time.process_time()
-    made = make()
-    return made, time.process_time() - begin
 
 
 # --- reward models ------------------------------------------------------------------------------------------

@@ -46,8 +46,9 @@ def watch(child: subprocess.Popen, limits: Limits, folders: tuple[Path, ...] = (
             looked = time.monotonic()
             if reason := exceeded(child.pid, limits, folders, looked - start):
                 return reason
-            next_look = looked + min(max(INTERVAL, (time.monotonic() - looked) / SHARE), LONGEST)
-            while time.monotonic() < next_look and child.poll() is None:
+            now = time.monotonic()
+            pause = min(max(INTERVAL, (now - looked) / SHARE), LONGEST)
+            while time.monotonic() < now + pause and child.poll() is None:
                 if reason := holds_too_much(child.pid, limits.grader_mb):
                     return reason
                 time.sleep(GLANCE)
@@ -62,8 +63,6 @@ def exceeded(pid: int, limits: Limits, folders: tuple[Path, ...], seconds: float
     memory = _memory_of_tree(pid)
     if sum(memory.values()) > limits.memory_mb * MB:
         return f"memory: more than {limits.memory_mb:,} MB"
-    if reason := holds_too_much(pid, limits.grader_mb):
-        return reason
     if len(memory) > limits.processes:
         return f"processes: more than {limits.processes}"
     return too_much_on_disk(folders, limits.disk_mb)
